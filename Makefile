@@ -1,0 +1,37 @@
+# make quickstart   environment, installation, and the two-minute demonstration
+# make test         environment with the test extra, and the whole test suite
+# make lint docs wheel clean
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint docs wheel clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/unilogit quickstart
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --junitxml=build/junit.xml
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+wheel: $(VENV)/.installed
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+
+$(VENV)/.installed: pyproject.toml scripts/install.sh
+	scripts/install.sh $(VENV) .
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml scripts/install.sh
+	scripts/install.sh $(VENV) '.[$*]'
+	@touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) build dist docs/_build

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks: where the rows to forget and to keep come from, in one table."""
+
+from collections.abc import Callable
+
+from unilogit_jax.benchmarks.files import load_files
+from unilogit_jax.benchmarks.tofu import load_tofu
+from unilogit_jax.benchmarks.toy import load_toy
+from unilogit_jax.config import Data
+from unilogit_jax.data import Task
+
+BENCHMARKS: dict[str, Callable[[Data], Task]] = {
+    "toy": load_toy,
+    "tofu": load_tofu,
+    "files": load_files,
+}
+"""Value of `data.benchmark` -> loader."""
+

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: finds the verb, runs it, and turns errors into one message and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from unilogit_jax import __version__
+from unilogit_jax.errors import UnilogitError, suggest
+
+VERBS = {
+    "quickstart": ("quickstart", "see it work on a small model: two minutes, no download"),
+    "unlearn": ("unlearn", "remove the forget rows from a model, as a config file says"),
+    "finetune": ("finetune", "train the model that is to be unlearned"),
+    "evaluate": ("evaluate", "measure the models of a run again"),
+    "ask": ("ask", "put your own questions to the models of a run"),
+    "export": ("export", "write a run's model as a Hugging Face folder"),
+    "ls": ("ls", "list configs, methods, benchmarks and model families"),
+    "show": ("show", "print a config with every key resolved"),
+    "cp": ("cp", "copy a packaged config, to change it"),
+    "doctor": ("doctor", "versions, devices and disk, ready to paste into a bug report"),
+}
+"""Verb -> module in this folder, help in one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: the words after the program's name; None takes those of this process.
+
+    Returns:
+      Exit code: 0 done, 1 a failure of ours, 2 something for the user to mend, 130 interrupted.
+
+    Example:
+      >>> main(["--version"])
+      unilogit_jax 0.1.0
+      0
+
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except UnilogitError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe is gone (`| head`); nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    verb = words[0] if words else "-h"
+    if verb in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if verb in ("--version", "-V"):
+        print(f"unilogit_jax {__version__}")
+        return 0
+    if verb not in VERBS:
+        what = "option" if verb.startswith("-") else "verb"
+        raise UnilogitError(
+            f"unilogit: no {what} '{verb}'.{suggest(verb, VERBS)} 'unilogit -h' lists them all."
+        )
+    from unilogit_jax.cli._parser import Parser
+
+    module_name, line = VERBS[verb]
+    module = importlib.import_module(f"unilogit_jax.cli.{module_name}")
+    parser = Parser(prog=f"unilogit {verb}", description=f"{line[0].upper()}{line[1:]}.")
+    module.add_arguments(parser)
+    arguments = parser.parse(words[1:])
+    return 0 if arguments is None else module.run(arguments)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:{width}}  {line}" for verb, (_, line) in VERBS.items())
+    return (
+        "usage: unilogit VERB ...\n\nMachine unlearning of language models in JAX.\n\n"
+        f"{verbs}\n\n"
+        "'unilogit VERB -h' explains a verb; 'unilogit --version' prints the version.\n"
+        "Start with 'unilogit quickstart'."
+    )

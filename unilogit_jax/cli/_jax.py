@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of JAX that belong to the command line: the cache of compiled programs."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept: $UNILOGIT_CACHE, else ~/.cache/unilogit_jax/xla.
+
+    Returns:
+      The folder, or None where there is no home folder. It need not exist.
+
+    """
+    chosen = os.environ.get("UNILOGIT_CACHE")
+    try:
+        return Path(chosen).expanduser() if chosen else Path.home() / ".cache/unilogit_jax/xla"
+    except RuntimeError:
+        return None
+
+
+def use_compilation_cache() -> None:
+    """Lets the next start skip compiling; goes on without where the folder cannot be made."""
+    import jax
+
+    folder = cache_folder()
+    if folder is None or jax.config.jax_compilation_cache_dir:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments that `unlearn` and `finetune` share: a config with overrides, or a run to resume."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unilogit_jax.errors import ConfigError, UnilogitError
+
+
+def add_config(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """CONFIG and key=value."""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        nargs="?" if optional else None,
+        help="a YAML file, or the name of a packaged config ('unilogit ls configs')",
+    )
+    parser.add_argument(
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help="set a key of the config, such as method.name=npo or unlearn.steps=100",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, key=value, --out and --resume."""
+    add_config(parser, optional=True)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="this very run folder, instead of one in output.dir"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", type=Path, help="go on with this run; takes no CONFIG"
+    )
+
+
+def read(args: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
+    """The experiment, and notes about how it was read.
+
+    Raises:
+      ConfigError: the config or an override is wrong.
+
+    """
+    from unilogit_jax.config import read_config
+
+    if "=" in args.config and not Path(args.config).exists():
+        raise ConfigError(f"name the config before '{args.config}', such as toy or my.yaml.")
+    return read_config(args.config, *args.overrides)
+
+
+def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
+    """Starts or resumes a run.
+
+    Raises:
+      UnilogitError: the arguments contradict each other, or the run cannot be made.
+
+    """
+    from unilogit_jax import workflows
+
+    if args.resume is not None:
+        if args.config or args.out:
+            raise UnilogitError(
+                "--resume RUN goes on with the run's own config: drop CONFIG and --out."
+            )
+        workflows.resume(args.resume)
+        return 0
+    if args.config is None:
+        raise UnilogitError(
+            "name a config, such as toy or my.yaml; 'unilogit ls configs' lists some."
+        )
+    experiment, notes = read(args)
+    start(experiment, out=args.out, notes=notes)
+    return 0

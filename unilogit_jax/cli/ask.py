@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`unilogit ask`: puts questions to the models of a run, before and after unlearning."""
+
+import argparse
+from pathlib import Path
+
+from unilogit_jax.cli._jax import use_compilation_cache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN and questions."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+", help="in quotes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the answers."""
+    use_compilation_cache()
+    from unilogit_jax import workflows
+
+    workflows.ask(args.run_folder, args.questions)
+    return 0

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`unilogit evaluate`: measures the models of a run again."""
+
+import argparse
+from pathlib import Path
+
+from unilogit_jax.cli._jax import use_compilation_cache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and prints the table."""
+    use_compilation_cache()
+    from unilogit_jax import workflows
+
+    workflows.evaluate(args.run_folder)
+    return 0

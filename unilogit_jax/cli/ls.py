@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`unilogit ls`: what comes with the package, one line each."""
+
+import argparse
+import inspect
+from collections.abc import Callable
+
+Rows = list[tuple[str, str]]
+"""Name, what it is."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One of the lists, or all."""
+    parser.add_argument(
+        "what", nargs="?", metavar="WHAT", choices=sorted(LISTS), help=f"{', '.join(LISTS)}; or all"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints one list, or all of them under headings."""
+    if args.what is not None:
+        _print(LISTS[args.what](), indent="")
+        return 0
+    for name, rows in LISTS.items():
+        print(name)
+        _print(rows(), indent="  ")
+    return 0
+
+
+def _configs() -> Rows:
+    from unilogit_jax.config import config_names, config_path
+
+    return [(name, _first_comment(config_path(name).read_text("utf-8"))) for name in config_names()]
+
+
+def _methods() -> Rows:
+    from unilogit_jax.methods import METHODS
+
+    return [(name, _first_line(method)) for name, method in METHODS.items()]
+
+
+def _benchmarks() -> Rows:
+    from unilogit_jax.benchmarks import BENCHMARKS
+
+    return [(name, _first_line(inspect.getmodule(load))) for name, load in BENCHMARKS.items()]
+
+
+def _models() -> Rows:
+    from unilogit_jax.models import FAMILIES
+
+    return [(name, _first_line(inspect.getmodule(f.read_config))) for name, f in FAMILIES.items()]
+
+
+LISTS: dict[str, Callable[[], Rows]] = {
+    "configs": _configs,
+    "methods": _methods,
+    "benchmarks": _benchmarks,
+    "models": _models,
+}
+"""Word after `ls` -> its rows."""
+
+
+def _print(rows: Rows, *, indent: str) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, line in rows:
+        print(f"{indent}{name:{width}}  {line}".rstrip())
+
+
+def _first_line(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+def _first_comment(text: str) -> str:
+    comments = (line.strip("# ") for line in text.splitlines() if line.startswith("#"))
+    return next((line for line in comments if line), "")

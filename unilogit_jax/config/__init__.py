@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiment files: the schema, reading with overrides, writing, and the packaged files."""
+
+from unilogit_jax.config.load import Loaded, dump_config, load_config, read_config
+from unilogit_jax.config.packaged import config_names, config_path
+from unilogit_jax.config.schema import (
+    Data,
+    Evaluation,
+    Experiment,
+    Mesh,
+    Model,
+    Output,
+    Scratch,
+    Training,
+)
+
+__all__ = [
+    "Data",
+    "Evaluation",
+    "Experiment",
+    "Loaded",
+    "Mesh",
+    "Model",
+    "Output",
+    "Scratch",
+    "Training",
+    "config_names",
+    "config_path",
+    "dump_config",
+    "load_config",
+    "read_config",
+]

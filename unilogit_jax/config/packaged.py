@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The experiment files that come with the package, and how a path or a name is resolved."""
+
+from pathlib import Path
+
+import unilogit_jax
+from unilogit_jax.errors import ConfigError, suggest
+
+
+def config_names() -> list[str]:
+    """Names of the packaged experiment files, sorted.
+
+    Example:
+      >>> "toy" in config_names()
+      True
+
+    """
+    root = _root()
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+
+
+def config_path(name: str) -> Path:
+    """The file of a packaged experiment.
+
+    Raises:
+      ConfigError: there is none of that name.
+
+    """
+    names = config_names()
+    if name not in names:
+        near = suggest(name.removesuffix(".yaml"), names)
+        raise ConfigError(f"no packaged config '{name}'.{near} There are: {', '.join(names)}.")
+    return _root() / f"{name}.yaml"
+
+
+def find_config(source: str | Path) -> Path:
+    """The file that a path or a packaged name means; a file wins over a name.
+
+    Raises:
+      ConfigError: there is no such file, with near names of what there is.
+
+    """
+    path, names = Path(source).expanduser(), config_names()
+    if path.is_file():
+        return path
+    if str(source) in names:
+        return config_path(str(source))
+    if path.is_dir():
+        inside = path / "config.yaml"
+        hint = f" Did you mean '{inside}'?" if inside.is_file() else ""
+        raise ConfigError(f"'{path}' is a folder, not a config file.{hint}")
+    beside = [p.name for p in _listing(path.parent) if p.suffix in (".yaml", ".yml")]
+    near = suggest(path.name, beside) or suggest(path.stem, names)
+    raise ConfigError(
+        f"there is no config file '{path}'.{near} Packaged configs: {', '.join(names)}."
+    )
+
+
+def _root() -> Path:
+    """`_configs` in an installed wheel, `configs` beside the package in a checkout."""
+    package = Path(unilogit_jax.__file__).parent
+    packed = package / "_configs"
+    return packed if packed.is_dir() else package.parent / "configs"
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

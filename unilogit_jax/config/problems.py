@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns what pydantic reports into sentences: where, what, and what was probably meant."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from unilogit_jax.config.fields import is_float, keys_below, places_of
+from unilogit_jax.config.yaml_file import KeyPath
+from unilogit_jax.errors import suggest
+from unilogit_jax.methods import METHODS
+
+_WANTS = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "int_type": "a whole number",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "literal_error": "one of {expected}",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+_NO_METHOD = ("union_tag_not_found", "union_tag_invalid")
+_NO_SECTION = ("model_type", "dataclass_type", "model_attributes_type")
+
+
+class Problem(NamedTuple):
+    """One line of the error message."""
+
+    line: float
+    """For sorting: 0 is the whole file, infinity an override."""
+    text: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line:.0f}" if 0 < self.line < math.inf else "override"
+        return f"  {where if self.line else 'file'}  {self.text}"
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where the values come from: lines of the file, and keys set by overrides."""
+
+    lines: dict[KeyPath, int]
+    overrides: set[KeyPath]
+
+    def line(self, path: KeyPath) -> float:
+        """Line of the key or of the innermost section around it; infinity for an override."""
+        if any(path[: len(o)] == o for o in self.overrides):
+            return math.inf
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
+        return math.inf if self.below(path) else 0
+
+    def below(self, path: KeyPath) -> list[KeyPath]:
+        """Overrides of keys inside the section at `path`."""
+        return sorted(o for o in self.overrides if o[: len(path)] == path)
+
+
+def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) -> list[Problem]:
+    """One problem per error (one per sentence for checks of the whole file).
+
+    Args:
+      error: what pydantic raised for `tree`.
+      tree: the values that were read.
+      origins: where they come from.
+
+    Returns:
+      Problems, in pydantic's order.
+
+    """
+    found: list[Problem] = []
+    for entry in error.errors(include_url=False):
+        path = _shown_path(entry["loc"])
+        if entry["type"] in _NO_METHOD:
+            path = (*path, "name")
+        if not path and entry["type"] == "value_error":
+            found.extend(_whole_file(entry["msg"].removeprefix("Value error, "), origins))
+        elif entry["type"] in _UNKNOWN_KEY and path not in origins.lines:
+            below = origins.below(path) or [path]
+            found.extend(Problem(math.inf, _unknown(whole, path, tree)) for whole in below)
+        else:
+            found.append(Problem(origins.line(path), _sentence(dict(entry), path, tree)))
+    return found
+
+
+def bools_for_numbers(tree: dict[str, Any], origins: Origins) -> list[Problem]:
+    """Finds true and false where a number belongs, which pydantic would read as 1 and 0."""
+
+    def walk(section: dict[str, Any], above: KeyPath) -> Iterator[Problem]:
+        for key, value in section.items():
+            path = (*above, key)
+            if isinstance(value, dict):
+                yield from walk(value, path)
+            elif isinstance(value, bool) and is_float(path, tree):
+                text = f"'{'.'.join(path)}' wants a number, got {_shown(value)}."
+                yield Problem(origins.line(path), text)
+
+    return list(walk(tree, ()))
+
+
+def _shown_path(loc: tuple[int | str, ...]) -> KeyPath:
+    """The path as it is written in the file: without the tag that pydantic adds below a method."""
+    path = tuple(str(part) for part in loc)
+    tag = {"method": 1, "compare": 2}.get(path[0], len(path)) if path else 0
+    return path[:tag] + path[tag + 1 :]
+
+
+def _sentence(entry: dict[str, Any], path: KeyPath, tree: Any) -> str:
+    kind, name, value = entry["type"], ".".join(path), entry["input"]
+    if kind in _UNKNOWN_KEY:
+        return _unknown(path, path, tree)
+    if kind == "missing":
+        return f"missing key '{name}'."
+    if kind == "union_tag_not_found":
+        return f"missing key '{name}', one of {', '.join(METHODS)}."
+    if kind == "union_tag_invalid":
+        tag = str(entry["ctx"]["tag"])
+        return f"unknown method '{tag}'.{suggest(tag, METHODS)} Methods: {', '.join(METHODS)}."
+    if kind in _NO_SECTION:
+        keys = keys_below(path, tree) or ["name"]
+        hint = f" Write {{name: {value}}}." if value in list(METHODS) else ""
+        return f"'{name}' wants keys of its own ({', '.join(keys)}), got {_shown(value)}.{hint}"
+    if kind not in _WANTS:
+        return f"'{name}': {entry['msg']}, got {_shown(value)}."
+    wants = _WANTS[kind].format(**entry.get("ctx", {}))
+    hint = ""
+    if kind == "literal_error" and isinstance(value, str):
+        hint = suggest(value, re.findall(r"'([^']*)'", wants))
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        hint = " Put it in quotes."
+    return f"'{name}' wants {wants}, got {_shown(value)}.{hint}"
+
+
+def _unknown(whole: KeyPath, path: KeyPath, tree: Any) -> str:
+    """`whole` is the key as written; `path` ends at the first part of it that is unknown."""
+    key, known, elsewhere = path[-1], keys_below(path[:-1], tree), places_of(path[-1])
+    hint = suggest(key, known)
+    if not hint and elsewhere:
+        places = " or ".join(f"'{place}'" for place in elsewhere)
+        hint = f" Did you mean {places}?"
+    if not hint:
+        hint = f" Keys here: {', '.join(known)}."
+    return f"unknown key '{'.'.join(whole)}'.{hint}"
+
+
+def _whole_file(message: str, origins: Origins) -> list[Problem]:
+    """Checks across keys; a sentence goes to the line of the first key it names that is there."""
+    found = []
+    for sentence in message.split("; "):
+        named = [tuple(word.split(".")) for word in re.findall(r"\b[a-z_]+\.[a-z_]+\b", sentence)]
+        lines = [line for path in named if (line := origins.line(path))]
+        found.append(Problem(lines[0] if lines else 0, f"{sentence}."))
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a group of keys"
+    if isinstance(value, list):
+        return "a list"
+    text = f"'{value}'" if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of an experiment file: every key, its type, its default and what it means."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
+
+Count = Annotated[StrictInt, Field(ge=1)]
+Seed = Annotated[StrictInt, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class Scratch(_Section):
+    """A Llama-shaped model made from scratch; it is trained on the data first."""
+
+    width: Count = 128
+    """Width of the residual stream."""
+    layers: Count = 2
+    """Number of blocks."""
+    heads: Count = 4
+    """Attention heads."""
+    kv_heads: Count | None = None
+    """Key/value heads; null means as many as heads."""
+    vocab_size: Count = 1024
+    """Largest size of the tokenizer that is trained on the data."""
+
+
+class Model(_Section):
+    """Which weights to start from: exactly one of `weights` and `scratch`."""
+
+    weights: str | None = None
+    """A Hugging Face folder, or a run folder made by `unilogit finetune`."""
+    scratch: Scratch | None = None
+    """Shape of a model that is made and trained here."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the forward pass; weights and losses are float32 in any case."""
+
+
+class Data(_Section):
+    """What to forget and what to keep."""
+
+    benchmark: Literal["toy", "tofu", "files"] = "files"
+    """toy: invented people; tofu: TOFU's files in `dir`; files: your own `forget` and `retain` files."""
+    dir: str | None = None
+    """Folder of a benchmark's files."""
+    forget: str | None = None
+    """files: path of the rows to forget; tofu: the split, such as forget10."""
+    retain: str | None = None
+    """files: path of the rows to keep; tofu: the split, such as retain90."""
+    template: Literal["auto", "plain", "chat"] = "auto"
+    """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
+    max_length: Count = 512
+    """Longest row in tokens; longer rows are cut."""
+    seed: Seed = 0
+    """Seed of generated benchmarks."""
+
+
+class Training(_Section):
+    """One training stage. Batch sizes are global, over all devices."""
+
+    steps: Count | None = None
+    """Number of updates; null means `epochs` passes."""
+    epochs: Positive = 5
+    """Passes over the rows (of the forget set, when unlearning)."""
+    batch_size: Count = 32
+    """Rows per update (forget rows, when unlearning)."""
+    retain_ratio: NonNegative = 1.0
+    """Retain rows per forget row, when unlearning."""
+    learning_rate: Positive = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape of the decay to zero after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the updates that warm up."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay, on matrices only."""
+    clip: Positive | None = 1.0
+    """Largest global gradient norm; null does not clip."""
+
+
+class Mesh(_Section):
+    """Sizes of the device mesh; one of them may be -1, all devices that remain."""
+
+    data: StrictInt = 1
+    """Copies of the weights, rows divided among them."""
+    fsdp: StrictInt = -1
+    """Weights and rows divided."""
+    tensor: StrictInt = 1
+    """Weights divided within layers."""
+
+
+class Evaluation(_Section):
+    """What is measured before and after."""
+
+    gold: StrictBool = False
+    """Also train the gold model, which never saw the forget rows (scratch models only)."""
+    max_new_tokens: Count = 64
+    """Longest generated answer."""
+    max_items: Count | None = None
+    """At most this many forget and this many retain items are measured; null means all."""
+    batch_size: Count = 64
+    """Rows per forward pass."""
+
+
+class Output(_Section):
+    """Where the run goes."""
+
+    dir: str = "runs"
+    """Parent folder; each run makes its own folder in it."""
+    checkpoint_every: Count = 100
+    """Updates between checkpoints."""
+    keep_checkpoints: Count = 1
+    """Checkpoints kept per stage."""
+    log_every: Count = 10
+    """Updates between two lines of metrics.jsonl."""
+    seed: Seed = 0
+    """Seed of initial weights and of the order of rows."""
+
+
+MethodConfig = Annotated[Unilogit | Npo | Undial | GradDiff, Field(discriminator="name")]
+
+
+class Experiment(_Section):
+    """A complete experiment. One file serves every verb."""
+
+    name: str
+    """Becomes part of the run folder's name."""
+    model: Model
+    """The weights to start from."""
+    data: Data
+    """What to forget and what to keep."""
+    method: MethodConfig = Unilogit()
+    """How to unlearn."""
+    compare: tuple[MethodConfig, ...] = ()
+    """Further methods to run from the same start, for comparison."""
+    finetune: Training = Training()
+    """How models made from scratch (and `unilogit finetune`) are trained."""
+    unlearn: Training = Training()
+    """How unlearning is run."""
+    mesh: Mesh = Mesh()
+    """The device mesh."""
+    eval: Evaluation = Evaluation()
+    """What is measured."""
+    output: Output = Output()
+    """Where the run goes."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        problems = []
+        if (self.model.weights is None) == (self.model.scratch is None):
+            problems.append("set exactly one of model.weights and model.scratch")
+        if self.eval.gold and self.model.scratch is None:
+            problems.append("eval.gold needs model.scratch: a gold model is trained from scratch")
+        if self.data.benchmark == "files" and self.data.forget is None:
+            problems.append("data.benchmark files needs data.forget, the path of the rows to forget")
+        if self.data.benchmark == "tofu" and self.data.dir is None:
+            problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

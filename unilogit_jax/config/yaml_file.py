@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML that remembers the line of every key and refuses what YAML would swallow silently."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
+
+from unilogit_jax.errors import ConfigError
+
+KeyPath = tuple[str, ...]
+"""A key and the sections it lies in, outermost first."""
+
+_STRING = "tag:yaml.org,2002:str"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML text holds, and where."""
+
+    values: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    """Line of each key, counted from 1."""
+    repeated: list[tuple[KeyPath, int, int]] = field(default_factory=list)
+    """Keys that come twice: path, line, line of the first."""
+
+
+class YamlError(Exception):
+    """A text is not the YAML that is read here; `line` is None where it is not known."""
+
+    def __init__(self, line: int | None, problem: str):
+        super().__init__(problem)
+        self.line, self.problem = line, problem
+
+
+def read_yaml(path: Path) -> Document:
+    """Reads one file.
+
+    Raises:
+      ConfigError: the file cannot be read, is not text, is empty, or is not valid YAML.
+
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"config error in {path}: the file is not UTF-8 text (byte {error.start})."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"the config file {path} cannot be read: {error.strerror}.") from None
+    try:
+        document = parse_yaml(text)
+    except YamlError as error:
+        where = f"  line {error.line}" if error.line else "  file"
+        raise ConfigError(f"config error in {path}\n{where}  {error.problem}.") from None
+    if document.values is None:
+        raise ConfigError(
+            f"config error in {path}: the file holds no keys. Start from 'unilogit show toy'."
+        )
+    if not isinstance(document.values, dict):
+        found = "a list" if isinstance(document.values, list) else "a single value"
+        raise ConfigError(
+            f"config error in {path}: the file has to hold 'key: value' lines at its top level, "
+            f"it holds {found}."
+        )
+    return document
+
+
+def parse_yaml(text: str) -> Document:
+    """Reads YAML text: plain values only, keys as text, dates as text, no anchors.
+
+    Raises:
+      YamlError: with the line and the problem.
+
+    Example:
+      >>> parse_yaml("unlearn: {steps: 60}").values
+      {'unlearn': {'steps': 60}}
+
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return Document(None)
+        document = Document({})
+        _scan(node, (), document)
+        return Document(loader.construct_document(node), document.lines, document.repeated)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise YamlError(line, _readable(error)) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(line, "not valid YAML: a control character") from None
+    except ValueError as error:
+        raise YamlError(None, f"not valid YAML: {error}") from None
+    except RecursionError:
+        raise YamlError(None, "not valid YAML: nested too deeply") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only. Dates stay text; aliases are refused: a file means what it shows."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (a class attribute of the parent)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise ComposerError(
+                None, None, "anchors (& and *) are not read here, write the value out", mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _scan(node: yaml.Node, path: KeyPath, document: Document) -> None:
+    """Notes lines and repeated keys, and makes keys text (else `no:` would be the key False)."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            document.lines[(*path, str(index))] = item.start_mark.line + 1
+            _scan(item, (*path, str(index)), document)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    first: dict[str, int] = {}
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        key.tag = _STRING
+        here, line = (*path, key.value), key.start_mark.line + 1
+        if key.value in first:
+            document.repeated.append((here, line, first[key.value]))
+        first[key.value] = document.lines[here] = line
+        _scan(value, here, document)
+
+
+def _readable(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or str(error)
+    if "'\\t'" in problem:
+        return "not valid YAML: a tab; indent with spaces"
+    if "mapping values are not allowed here" in problem:
+        return "not valid YAML: a second ':' in one line; put text that holds a ':' in quotes"
+    context = f" {error.context}" if error.context and "while" in error.context else ""
+    return f"not valid YAML: {problem}{context and f' ({context.strip()})'}"

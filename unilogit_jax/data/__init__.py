@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examples, tokenizers, token rows with their answer masks, and the order of batches."""
+
+from unilogit_jax.data.batches import assemble, finetune_batches, row_order, unlearning_batches
+from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
+from unilogit_jax.data.examples import Example, Probe, Task
+from unilogit_jax.data.read import read_examples, read_rows
+from unilogit_jax.data.tokenizer import (
+    Tokenizer,
+    copy_tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+__all__ = [
+    "Example",
+    "Probe",
+    "Rows",
+    "Task",
+    "Tokenizer",
+    "assemble",
+    "copy_tokenizer",
+    "encode",
+    "encode_example",
+    "finetune_batches",
+    "load_tokenizer",
+    "plain_prompt",
+    "prompt_ids",
+    "read_examples",
+    "read_rows",
+    "row_order",
+    "train_tokenizer",
+    "unlearning_batches",
+]

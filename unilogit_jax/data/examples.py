@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of text before any tokenizer: what to train on and what to ask."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training row: a question with its answer, or plain text (`question` is None)."""
+
+    question: str | None
+    answer: str
+    where: str = ""
+    """File and line it came from, for messages."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One evaluation item; the answer, and wrong answers of the same form where there are any."""
+
+    question: str | None
+    answer: str
+    group: Literal["forget", "retain"]
+    wrong: tuple[str, ...] = ()
+    paraphrase: str | None = None
+    """Another wording of the true answer; where there is one, wrong answers are compared with it."""
+    pattern: str | None = None
+    """A regular expression that every well-formed answer to this question matches, if one is known."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An unlearning task: rows to forget, rows to keep, and the items that measure both."""
+
+    name: str
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    probes: tuple[Probe, ...]

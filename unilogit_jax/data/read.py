@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads rows of text from a local file, and says which line is wrong and what was expected."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unilogit_jax.data.examples import Example
+from unilogit_jax.errors import DataError, suggest
+
+EXPECTED = 'one of {"question": ..., "answer": ...} or {"text": ...}'
+TABLES = {".csv": "csv", ".parquet": "parquet"}
+"""Endings that the datasets library reads."""
+
+
+def read_examples(path: str | Path) -> list[Example]:
+    """Reads a JSON Lines file, a JSON list, a CSV or a Parquet file of rows.
+
+    Each row holds "question" and "answer", or "text". Other fields are ignored.
+
+    Raises:
+      DataError: the file is missing, empty or not text, or a row is not of that form; the message names
+        the line and what was expected.
+
+    """
+    rows = read_rows(path)
+    examples = [_example(row, where) for where, row in rows]
+    if not examples:
+        raise DataError(f"{path} is empty: expected one row per line, {EXPECTED}.")
+    return examples
+
+
+def read_rows(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """The raw rows of a file, each with its place ("file:line") for messages."""
+    path = Path(path)
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
+    if path.suffix in TABLES:
+        return _read_table(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    if text.lstrip().startswith("["):
+        return _read_list(path, text)
+    # Split on the newline alone: other Unicode line ends occur inside strings.
+    lines = ((n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
+    return [(f"{path}:{n}", _json(line, f"{path}, line {n}")) for n, line in lines]
+
+
+def _read_list(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    return [(f"{path}[{i}]", _mapping(row, f"{path}, item {i}")) for i, row in enumerate(rows)]
+
+
+def _read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    import datasets
+
+    try:
+        table = datasets.Dataset.from_parquet(str(path)) if path.suffix == ".parquet" else (
+            datasets.Dataset.from_csv(str(path))
+        )
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as {TABLES[path.suffix]}: {error}") from error
+    return [(f"{path}, row {i}", dict(row)) for i, row in enumerate(table, start=1)]
+
+
+def _json(line: str, where: str) -> dict[str, Any]:
+    try:
+        return _mapping(json.loads(line), where)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: not valid JSON ({error.msg}, column {error.colno}); expected {EXPECTED}."
+        ) from error
+
+
+def _mapping(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected {EXPECTED}, got {type(row).__name__}.")
+    return row
+
+
+def _example(row: dict[str, Any], where: str) -> Example:
+    names = ("question", "answer") if "text" not in row else ("text",)
+    for name in names:
+        value = row.get(name)
+        if not isinstance(value, str) or not value.strip():
+            problem = "is missing" if name not in row else "must be text that is not empty"
+            hint = suggest(name, [k for k in row if k not in names]) if name not in row else ""
+            raise DataError(f"{where}: '{name}' {problem}; expected {EXPECTED}.{hint}")
+    if names == ("text",):
+        return Example(None, row["text"], where)
+    return Example(row["question"], row["answer"], where)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors for people: what is wrong, where, what to do. The command line prints them without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnilogitError(Exception):
+    """Base of all errors that a user can mend; the command line exits with code 2."""
+
+
+class ConfigError(UnilogitError):
+    """A configuration file or override is wrong."""
+
+
+class DataError(UnilogitError):
+    """A data file or row is wrong."""
+
+
+class WeightsError(UnilogitError):
+    """A weights folder is missing, damaged or of an unknown kind."""
+
+
+class CheckpointError(UnilogitError):
+    """A checkpoint or run folder is missing, damaged or belongs to another run."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A " Did you mean 'x'?" for a mistyped word, or the empty string.
+
+    Example:
+      >>> suggest("bta", ["beta", "gamma"])
+      " Did you mean 'beta'?"
+
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From measured items to the numbers of a table, each with its direction and what it means."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from unilogit_jax import metrics
+from unilogit_jax.evaluation.evaluator import Evaluation, Item
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How to read a number."""
+
+    title: str
+    direction: Literal["lower", "higher", "like gold"]
+    explanation: str
+
+
+MEANINGS: dict[str, Meaning] = {
+    "forget_probability": Meaning(
+        "forget probability",
+        "like gold",
+        "geometric mean probability per token of the true answer to forgotten questions",
+    ),
+    "forget_rouge_l": Meaning(
+        "forget ROUGE-L",
+        "like gold",
+        "share of the true answer's words that the generated answer repeats in order (recall)",
+    ),
+    "forget_exact_match": Meaning(
+        "forget exact match", "lower", "share of forgotten questions answered word for word"
+    ),
+    "forget_choice": Meaning(
+        "forget multiple choice",
+        "like gold",
+        "share of forgotten questions where the true answer is likelier than every wrong one",
+    ),
+    "forget_ks_distance": Meaning(
+        "truth-ratio KS distance",
+        "lower",
+        "largest gap between the truth-ratio distributions of this model and gold; 0 is equal. "
+        "Blind to collapse: read it together with the malformed rate",
+    ),
+    "forget_ks_p": Meaning(
+        "truth-ratio KS p-value", "higher", "probability of such a gap if both were alike"
+    ),
+    "forget_malformed": Meaning(
+        "forget malformed answers",
+        "like gold",
+        "share of generated answers that are empty, unfinished, repetitive or no sentence of the kind asked for",
+    ),
+    "retain_probability": Meaning(
+        "retain probability", "higher", "the same probability for questions to be kept"
+    ),
+    "retain_rouge_l": Meaning("retain ROUGE-L", "higher", "the same ROUGE for questions to be kept"),
+    "retain_exact_match": Meaning(
+        "retain held-out accuracy",
+        "higher",
+        "share of the questions to be kept that are answered word for word; held out where the benchmark has phrasings that training never saw",
+    ),
+    "retain_seen_accuracy": Meaning(
+        "retain accuracy", "higher", "the same on questions seen in training"
+    ),
+    "retain_malformed": Meaning(
+        "retain malformed answers", "lower", "malformed share for questions to be kept"
+    ),
+}
+
+
+def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> dict[str, float]:
+    """Flat numbers by name; what the items do not determine is left out.
+
+    Args:
+      evaluation: the measured model.
+      reference: the gold model's evaluation on the same items, for the truth-ratio distance.
+
+    Returns:
+      A subset of the keys of `MEANINGS`.
+
+    """
+    forget = [i for i in evaluation.items if i.group == "forget"]
+    retain = [i for i in evaluation.items if i.group == "retain"]
+    numbers = {**_group("forget", forget), **_group("retain", retain)}
+    with_wrong = [i for i in forget if i.wrong_nll]
+    if with_wrong:
+        correct, wrong = _losses(with_wrong)
+        numbers["forget_choice"] = metrics.choice_accuracy(correct, wrong)
+    if with_wrong and reference is not None:
+        gold = _losses([i for i in reference.items if i.group == "forget" and i.wrong_nll])
+        ks = metrics.ks_distance(
+            metrics.truth_ratio(correct, wrong), metrics.truth_ratio(*gold)
+        )
+        numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
+    if not np.isnan(evaluation.seen_accuracy):
+        numbers["retain_seen_accuracy"] = evaluation.seen_accuracy
+    return {name: float(numbers[name]) for name in MEANINGS if name in numbers}
+
+
+def _group(name: str, items: list[Item]) -> dict[str, float]:
+    if not items:
+        return {}
+    nll = np.array([i.nll for i in items])
+    numbers = {
+        f"{name}_probability": metrics.probability(nll).mean(),
+        f"{name}_exact_match": np.mean([i.exact for i in items]),
+    }
+    asked = [i for i in items if i.question is not None]
+    if asked:
+        numbers[f"{name}_rouge_l"] = np.mean([i.rouge_l for i in asked])
+        numbers[f"{name}_malformed"] = np.mean([i.malformed for i in asked])
+    return {key: float(value) for key, value in numbers.items()}
+
+
+def _losses(items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
+    # Rows may have different numbers of wrong answers; the shortest list decides.
+    k = min(len(i.wrong_nll) for i in items)
+    return np.array([i.correct_nll for i in items]), np.array([i.wrong_nll[:k] for i in items])

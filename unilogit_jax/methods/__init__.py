@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unlearning methods: one frozen dataclass each, listed in one table."""
+
+from unilogit_jax.methods._common import DistributionMethod, Method, set_mean, with_retain
+from unilogit_jax.methods.finetune import Finetune
+from unilogit_jax.methods.grad_diff import GradDiff
+from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.undial import Undial
+from unilogit_jax.methods.unilogit import Unilogit
+
+METHODS = {"unilogit": Unilogit, "npo": Npo, "undial": Undial, "grad_diff": GradDiff}
+"""Name in a configuration file -> class. `Finetune` trains models and is not an unlearning method."""
+
+__all__ = [
+    "METHODS",
+    "DistributionMethod",
+    "Finetune",
+    "GradDiff",
+    "Method",
+    "Npo",
+    "Undial",
+    "Unilogit",
+    "set_mean",
+    "with_retain",
+]

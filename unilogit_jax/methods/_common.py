@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all methods share: the protocol, weighted means over a set, and the retain term."""
+
+from typing import Any, ClassVar, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from unilogit_jax.losses import cross_entropy_from_log_odds
+from unilogit_jax.types import FORGET, RETAIN, Head, TokenStats
+
+PYDANTIC: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
+"""How a configuration file reads a method's fields; plain data, so that pydantic is not imported."""
+
+Result = tuple[Float[Array, ""], Any, dict[str, Float[Array, ""]]]
+"""Loss, new method state, metrics."""
+
+
+class Method(Protocol):
+    """A method: a frozen dataclass whose fields are its hyper-parameters.
+
+    `needs` names what the trainer has to provide beyond the label's log-odds: "ref_log_odds" (one
+    number per forget token, cached once) or "ref_hidden" (the reference's hidden states, cached once;
+    the method then defines `divergence`).
+    """
+
+    needs: ClassVar[frozenset[str]]
+
+    def __call__(self, stats: TokenStats, state: Any) -> Result:
+        """The loss of one batch, the next method state, and numbers for the log."""
+        ...
+
+
+class DistributionMethod(Method, Protocol):
+    """A method that compares with a whole teacher distribution, token by token."""
+
+    def divergence(
+        self,
+        hidden: Float[Array, "*T D"],
+        head: Head,
+        ref_hidden: Float[Array, "*T D"],
+        ref_head: Head,
+        labels: Any,
+    ) -> Float[Array, "*T"]:
+        """The divergence of each position from its teacher."""
+        ...
+
+
+def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, ""]:
+    """Weighted mean of per-token values over the supervised tokens of one set; 0 if it has none.
+
+    The sums run over the whole (global) batch, so the number does not depend on mesh or padding.
+    """
+    weights = jnp.where(stats.sets == which, stats.weights, 0.0)
+    total = jnp.sum(weights)
+    mean = jnp.sum(jnp.where(weights > 0, values * weights, 0.0)) / jnp.maximum(total, 1e-9)
+    return jnp.where(total > 0, mean, 0.0)
+
+
+def with_retain(
+    forget_loss: Float[Array, ""], stats: TokenStats, state: Any, retain_weight: float
+) -> Result:
+    """`forget_loss + retain_weight * NLL(retain)`, with the numbers every method logs."""
+    nll = cross_entropy_from_log_odds(stats.log_odds)
+    retain_nll = set_mean(nll, stats, RETAIN)
+    loss = forget_loss + retain_weight * retain_nll
+    metrics = {
+        "loss": loss,
+        "forget_loss": forget_loss,
+        "forget_nll": set_mean(nll, stats, FORGET),
+        "retain_nll": retain_nll,
+    }
+    return loss, state, metrics

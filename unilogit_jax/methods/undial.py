@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UnDIAL: self-distillation with adjusted logits (Dong et al. 2024, arXiv:2402.10052)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Array, Float, Int
+
+from unilogit_jax.losses import undial
+from unilogit_jax.methods._common import PYDANTIC, Result, set_mean, with_retain
+from unilogit_jax.types import FORGET, Head, TokenStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undial:
+    """The start model is the teacher, with the label's logit lowered by a constant.
+
+    L = mean_t CE(softmax(z_ref - beta e_y), p_t) + retain_weight * NLL(retain)
+
+    Reference: arXiv:2402.10052.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC
+    needs: ClassVar[frozenset[str]] = frozenset({"ref_hidden"})
+
+    name: Literal["undial"] = "undial"
+    beta: float = 10.0
+    """How much the label's logit is lowered."""
+    retain_weight: float = 1.0
+    """Weight of the retain negative log-likelihood."""
+
+    def divergence(
+        self,
+        hidden: Float[Array, "*T D"],
+        head: Head,
+        ref_hidden: Float[Array, "*T D"],
+        ref_head: Head,
+        labels: Int[Array, "*T"],
+    ) -> Float[Array, "*T"]:
+        """Cross entropy of each position against its lowered teacher."""
+        return undial(head.logits(hidden), ref_head.logits(ref_hidden), labels, beta=self.beta)
+
+    def __call__(self, stats: TokenStats, state: Any) -> Result:
+        """The loss of one batch."""
+        assert stats.divergence is not None  # the trainer fills it through `divergence`
+        forget_loss = set_mean(stats.divergence, stats, FORGET)
+        return with_retain(forget_loss, stats, state, self.retain_weight)

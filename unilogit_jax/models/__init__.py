@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decoder: made from scratch or read from a Hugging Face folder, applied, and written back."""
+
+from unilogit_jax.models.build import apply_fn as apply_fn
+from unilogit_jax.models.build import init as init
+from unilogit_jax.models.build import logical_axes as logical_axes
+from unilogit_jax.models.build import param_shapes as param_shapes
+from unilogit_jax.models.build import param_shardings as param_shardings
+from unilogit_jax.models.cache import Cache as Cache
+from unilogit_jax.models.cache import make_cache as make_cache
+from unilogit_jax.models.config import DecoderConfig as DecoderConfig
+from unilogit_jax.models.config import Rope as Rope
+from unilogit_jax.models.decoder import Decoder as Decoder
+from unilogit_jax.models.families import FAMILIES as FAMILIES
+from unilogit_jax.models.generate import generate as generate
+from unilogit_jax.models.pretrained import hf_tensors as hf_tensors
+from unilogit_jax.models.pretrained import load as load
+from unilogit_jax.models.pretrained import read_decoder_config as read_decoder_config
+from unilogit_jax.models.pretrained import save as save

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a decoder's parameters, and what can be known of them without making any."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from unilogit_jax.models.config import DecoderConfig
+from unilogit_jax.models.decoder import Decoder
+from unilogit_jax.sharding import tree_shardings
+from unilogit_jax.types import Batch, ModelOutput
+
+Params = dict[str, Any]
+"""Nested dicts of arrays."""
+
+
+def init(
+    config: DecoderConfig, key: jax.Array, *, mesh: Mesh | None = None
+) -> tuple[Decoder, Params]:
+    """A decoder with fresh float32 parameters.
+
+    Args:
+      config: sizes and switches.
+      key: random key; the same key gives the same values on every mesh.
+      mesh: each device makes and holds only its part of the parameters.
+
+    Returns:
+      (model, params).
+
+    Example:
+      >>> config = DecoderConfig.scratch(vocab_size=16, width=8, heads=2)
+      >>> model, params = init(config, jax.random.key(0))
+      >>> params["layers"]["attn"]["q_proj"]["kernel"].shape
+      (2, 8, 2, 4)
+
+    """
+    model = Decoder(config, mesh=mesh)
+    make = jax.jit(
+        partial(_values, model),
+        out_shardings=None if mesh is None else param_shardings(model, mesh),
+    )
+    return model, make(key)
+
+
+def param_shapes(model: Decoder) -> Params:
+    """Shapes and dtypes of the parameters; nothing is allocated.
+
+    Example:
+      >>> param_shapes(Decoder(DecoderConfig.scratch(vocab_size=16, width=8, heads=2)))["embed"]
+      {'kernel': ShapeDtypeStruct(shape=(16, 8), dtype=float32)}
+
+    """
+    return jax.eval_shape(partial(_values, model), jax.random.key(0))
+
+
+def logical_axes(model: Decoder) -> Params:
+    """The logical name of every parameter's axes, a tuple per parameter.
+
+    Example:
+      >>> logical_axes(Decoder(DecoderConfig.scratch(vocab_size=16, width=8, heads=2)))["embed"]
+      {'kernel': ('vocab', 'embed')}
+
+    """
+    boxed = jax.eval_shape(partial(_boxed, model), jax.random.key(0))
+    return _unbox(boxed, lambda box: box.names)
+
+
+def param_shardings(model: Decoder, mesh: Mesh) -> Params:
+    """Where each parameter lives on the mesh."""
+    return tree_shardings(logical_axes(model), param_shapes(model), mesh)
+
+
+def apply_fn(model: Decoder) -> Callable[[Params, Batch], ModelOutput]:
+    """The model as a pure function of parameters and a packed batch."""
+
+    def apply(params: Params, batch: Batch) -> ModelOutput:
+        output = model.apply({"params": params}, batch.tokens, batch.segments, batch.positions)
+        assert isinstance(output, ModelOutput)
+        return output
+
+    return apply
+
+
+def _boxed(model: Decoder, key: jax.Array) -> Any:
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def _values(model: Decoder, key: jax.Array) -> Params:
+    return _unbox(_boxed(model, key), lambda box: box.value)
+
+
+def _unbox(boxed: Any, pick: Callable[[Any], Any]) -> Params:
+    """Flax's own unboxing would move arrays when some mesh is active; this one only unwraps."""
+    return jax.tree.map(pick, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves behind and says: folder, metrics log, console, pictures, report."""
+
+from unilogit_jax.run.console import Console, Stage
+from unilogit_jax.run.environment import describe_environment
+from unilogit_jax.run.files import read_json, write_json
+from unilogit_jax.run.folder import RunFolder
+from unilogit_jax.run.metrics import MetricsLog
+from unilogit_jax.run.plots import plot_bars, plot_curves, plot_tradeoff
+from unilogit_jax.run.report import AnswerRow, MetricRow, Report, write_report
+
+__all__ = [
+    "AnswerRow",
+    "Console",
+    "MetricRow",
+    "MetricsLog",
+    "Report",
+    "RunFolder",
+    "Stage",
+    "describe_environment",
+    "plot_bars",
+    "plot_curves",
+    "plot_tradeoff",
+    "read_json",
+    "write_json",
+    "write_report",
+]

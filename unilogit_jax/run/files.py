@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small files written whole or not at all, through a temporary file and one rename."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unilogit_jax.errors import CheckpointError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically; a reader sees the old file or the new one, never a part.
+
+    Args:
+      path: the file; missing parent folders are made.
+      text: its new content, stored as UTF-8.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_text(Path(folder) / "a" / "status", "done")
+      ...     (Path(folder) / "a" / "status").read_text()
+      'done'
+
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a binary file atomically, making its parent folders.
+
+    Args:
+      path: the file.
+      data: its new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Writes an object as indented JSON, atomically.
+
+    Dataclasses become objects, paths strings, arrays and their scalars plain numbers. JSON has no
+    NaN and no infinity: both become null.
+
+    Args:
+      path: the file; missing parent folders are made.
+      obj: what to store.
+
+    Raises:
+      TypeError: the object holds something that is none of these.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_json(Path(folder) / "x.json", {"loss": float("nan"), "where": Path("a")})
+      ...     read_json(Path(folder) / "x.json")
+      {'loss': None, 'where': 'a'}
+
+    """
+    write_text(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      What it holds.
+
+    Raises:
+      CheckpointError: the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} does not exist. The step that writes it has not run, or was interrupted."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is damaged, it is no JSON ({error}). Delete it and make it again."
+        ) from error
+
+
+def _plain(obj: Any) -> Any:
+    if isinstance(obj, float):
+        return float(obj) if math.isfinite(obj) else None
+    if obj is None or isinstance(obj, str | bool | int):
+        return obj
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value) for key, value in obj.items()}
+    if isinstance(obj, Path):
+        return str(obj)
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+    if to_list := getattr(obj, "tolist", None):
+        return _plain(to_list())
+    if isinstance(obj, Sequence | set | frozenset) and not isinstance(obj, bytes):
+        return [_plain(value) for value in obj]
+    raise TypeError(f"cannot store a {type(obj).__name__} as JSON: {obj!r}")

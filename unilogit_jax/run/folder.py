@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run folder: one new folder per run that holds all of it; an existing one is never reused."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from unilogit_jax.errors import CheckpointError, suggest
+from unilogit_jax.run.environment import describe_environment
+from unilogit_jax.run.files import read_json, write_json, write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk.
+
+    config.yaml   complete configuration          checkpoints/  what --resume reads
+    env.json      versions, command line, times   eval/000125/  results at step 125
+    status        running, done or failed: why    plots/*.png   report.html
+    log.txt       what the console said           summary.json  the final numbers
+    metrics.jsonl one object per logged step      tokenizer/    of a model made from scratch
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, parent: Path | str, name: str, *, config_yaml: str, exact: Path | str | None = None
+    ) -> "RunFolder":
+        """Makes the folder `parent/MMDD-HHMMSS-name`, or exactly the one asked for.
+
+        Args:
+          parent: folder of all runs; made where it is missing.
+          name: of the run; characters that do not belong in a file name become dashes.
+          config_yaml: the complete configuration, stored as config.yaml.
+          exact: this very path instead; it must not exist or be empty.
+
+        Returns:
+          The new folder, with config.yaml and the status `running`.
+
+        Raises:
+          CheckpointError: the folder asked for is in use, or none can be made there.
+        """
+        try:
+            path = _claim_new(Path(parent), name) if exact is None else _claim_exact(Path(exact))
+            with (path / "config.yaml").open("x", encoding="utf-8") as file:
+                file.write(config_yaml)
+        except FileExistsError as error:
+            raise _in_use(Path(error.filename)) from None
+        except OSError as error:
+            raise CheckpointError(
+                f"the run folder {exact or parent} cannot be made: {error.strerror}. "
+                "Choose another place with output.dir or --out."
+            ) from error
+        folder = cls(path)
+        folder.set_status("running")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """An existing run.
+
+        Args:
+          path: the run's folder.
+
+        Returns:
+          The run.
+
+        Raises:
+          CheckpointError: there is no run; the message says what was found instead.
+        """
+        path = Path(path)
+        if (path / "config.yaml").is_file():
+            return cls(path)
+        if path.is_file():
+            raise CheckpointError(f"{path} is a file. Name the run's folder.")
+        if not path.is_dir():
+            near = suggest(path.name, _runs_in(path.parent))
+            raise CheckpointError(f"there is no run folder {path}.{near}")
+        message = f"{path} is no run folder: it has no config.yaml."
+        if inside := _runs_in(path):
+            shown = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+            raise CheckpointError(f"{message} It holds runs, name one of them: {shown}")
+        raise CheckpointError(f"{message} Name a folder that a run wrote (output.dir, --out).")
+
+    @property
+    def config(self) -> Path:
+        """The complete configuration: config.yaml."""
+        return self.path / "config.yaml"
+
+    @property
+    def env(self) -> Path:
+        """Versions, command line, times: env.json."""
+        return self.path / "env.json"
+
+    @property
+    def status_file(self) -> Path:
+        """One line: running, done, or failed and why."""
+        return self.path / "status"
+
+    @property
+    def log(self) -> Path:
+        """Everything the console said: log.txt."""
+        return self.path / "log.txt"
+
+    @property
+    def metrics(self) -> Path:
+        """One object per logged step: metrics.jsonl."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def eval(self) -> Path:
+        """Folder of evaluation results, one folder per step."""
+        return self.path / "eval"
+
+    @property
+    def summary(self) -> Path:
+        """The final numbers: summary.json."""
+        return self.path / "summary.json"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of pictures."""
+        return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The report for people: report.html."""
+        return self.path / "report.html"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer, for models made from scratch."""
+        return self.path / "tokenizer"
+
+    @property
+    def status(self) -> str:
+        """The status line; `unknown` where the file is missing."""
+        try:
+            return self.status_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return "unknown"
+
+    def eval_at(self, step: int) -> Path:
+        """Folder of the results of one step, for example eval/000125."""
+        return self.eval / f"{step:06d}"
+
+    def set_status(self, status: str) -> None:
+        """Sets the status line atomically; the end of a run is noted in env.json too.
+
+        Args:
+          status: `running`, `done` or `failed: why`; line breaks become spaces.
+
+        Raises:
+          ValueError: any other status.
+        """
+        line = " ".join(status.split())
+        if line not in ("running", "done") and not line.startswith("failed:"):
+            raise ValueError(f"status is 'running', 'done' or 'failed: why', not {status!r}")
+        write_text(self.status_file, line + "\n")
+        if line != "running" and self.env.is_file():
+            write_json(self.env, read_json(self.env) | {"ended": _now()})
+
+    def write_env(self, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes env.json: command line, versions, platform, git commit, times.
+
+        A second call, on resume, keeps the first start and adds its own time under `resumed`.
+
+        Args:
+          extra: more entries, such as devices and seed.
+        """
+        before = read_json(self.env) if self.env.is_file() else {}
+        resumed = [*before.get("resumed", []), _now()] if before else []
+        times = {"started": before.get("started") or _now(), "resumed": resumed, "ended": None}
+        write_json(self.env, describe_environment() | times | dict(extra or {}))
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _claim_new(parent: Path, name: str) -> Path:
+    """A folder that did not exist; runs started in the same second get a number."""
+    parent.mkdir(parents=True, exist_ok=True)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "run"
+    stem = f"{datetime.now():%m%d-%H%M%S}-{slug}"
+    for number in count(1):
+        path = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("unreachable")
+
+
+def _claim_exact(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise _in_use(path)
+    return path
+
+
+def _in_use(path: Path) -> CheckpointError:
+    if path.name == "config.yaml":
+        path = path.parent
+    if not path.is_dir():
+        return CheckpointError(f"{path} is a file. Choose another output.dir or --out.")
+    resume = f", or continue that run with --resume {path}" * (path / "config.yaml").is_file()
+    return CheckpointError(
+        f"the run folder {path} exists and is not empty; nothing was overwritten. "
+        f"Choose another output.dir or --out{resume}."
+    )
+
+
+def _runs_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(sub.name for sub in folder.iterdir() if (sub / "config.yaml").is_file())

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device mesh, and the one table from logical axes of arrays to axes of the mesh."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.types import Batch
+
+AXES = ("data", "fsdp", "tensor")
+"""Axes of every mesh; sizes may be 1."""
+
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+    "layers": (),
+    "head_dim": (),
+    "norm": (),
+}
+"""Logical axis -> mesh axes. An axis that does not divide a dimension is dropped there."""
+
+
+def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = None) -> Mesh:
+    """A mesh with the axes data, fsdp, tensor; at most one size may be -1, "all that remain".
+
+    Example:
+      >>> make_mesh(fsdp=1, devices=jax.devices()[:1]).shape
+      OrderedDict({'data': 1, 'fsdp': 1, 'tensor': 1})
+
+    Raises:
+      ConfigError: the sizes do not multiply to the number of devices.
+
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = [data, fsdp, tensor]
+    if sizes.count(-1) > 1:
+        raise ConfigError("mesh: only one of data, fsdp, tensor may be -1.")
+    if -1 in sizes:
+        known = math.prod(s for s in sizes if s != -1)
+        sizes[sizes.index(-1)] = max(1, len(devices) // known)
+    if math.prod(sizes) != len(devices):
+        shape = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise ConfigError(
+            f"mesh: {shape} needs {math.prod(sizes)} devices, there are {len(devices)}. "
+            "Set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is there."
+        )
+    grid = np.asarray(devices).reshape(sizes)
+    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return Mesh(grid, AXES, axis_types=kinds)
+
+
+def partition_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """The PartitionSpec of an array from the logical names of its axes.
+
+    Example:
+      >>> partition_spec(("embed", "mlp"), (8, 6), make_mesh(fsdp=1, devices=jax.devices()[:1]))
+      PartitionSpec('fsdp', 'tensor')
+
+    """
+    entries: list[Any] = []
+    for name, size in zip(axes, shape, strict=True):
+        wanted = RULES[name] if name is not None else ()
+        parts = math.prod(mesh.shape[axis] for axis in wanted)
+        entries.append(None if not wanted or size % parts else wanted[0] if len(wanted) == 1 else wanted)
+    return PartitionSpec(*entries)
+
+
+def tree_shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
+    """NamedShardings for a tree of arrays (or shapes), given the same tree of axis-name tuples."""
+    return jax.tree.map(
+        lambda leaf, names: NamedSharding(mesh, partition_spec(names, leaf.shape, mesh)), shapes, axes
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Places a host batch on the mesh, its rows divided over data and fsdp."""
+
+    def put(x: Any) -> jax.Array:
+        axes = ("batch", *([None] * (x.ndim - 1)))
+        return jax.device_put(x, NamedSharding(mesh, partition_spec(axes, x.shape, mesh)))
+
+    return jax.tree.map(put, batch)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a stage: Orbax underneath, a fingerprint on top that notices damaged files."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unilogit_jax.errors import CheckpointError
+
+
+class Checkpoints:
+    """The numbered checkpoints of one stage. Use as a context manager: leaving it waits for writes.
+
+    Each holds named trees of arrays and a small dict of facts (such as the stage's number of steps).
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 1):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """Number of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, trees: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Writes named trees in the background; the folder appears only when it is complete.
+
+        Raises:
+          CheckpointError: this step, or a later one, is already there.
+
+        """
+        ocp = self._ocp
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        marks = {name: _marks(tree) for name, tree in trees.items()}
+        items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
+        if not self._manager.save(step, args=ocp.args.Composite(**items)):
+            raise CheckpointError(
+                f"checkpoint {step} was not written to {self.folder}: it holds step "
+                f"{self.latest()} already. Resume the run, or choose another folder."
+            )
+
+    def restore(
+        self, targets: dict[str, Any], step: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Reads named trees into the shapes, dtypes and shardings of `targets` and verifies them.
+
+        Args:
+          targets: trees of arrays, or of `jax.ShapeDtypeStruct`s with shardings, by name; trees that are
+            not named are not read.
+          step: which one; None means the newest.
+
+        Returns:
+          The trees by name, and the facts.
+
+        Raises:
+          CheckpointError: there is none, its files are damaged, or its arrays have other shapes.
+
+        """
+        step = self.latest() if step is None else step
+        if step is None:
+            raise CheckpointError(f"no checkpoint in {self.folder}: the stage had not saved one yet.")
+        ocp = self._ocp
+        where = self.folder / str(step)
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}
+        try:
+            read = self._manager.restore(
+                step, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **items)
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"checkpoint {where} cannot be read, its files are damaged or of another model. "
+                f"Delete that folder to fall back on an earlier one. ({reason})"
+            ) from error
+        for name in targets:
+            if _marks(read[name]) != read["facts"]["fingerprints"].get(name):
+                raise CheckpointError(
+                    f"checkpoint {where} is damaged: its {name} are not those that were saved. "
+                    "Delete that folder to fall back on an earlier one."
+                )
+        return {name: read[name] for name in targets}, read["facts"]
+
+
+@jax.jit
+def fingerprint(tree: Any) -> Any:
+    """One uint32 per array: the sum of its bits, modulo 2^32.
+
+    Integer sums do not depend on their order, so the number is the same on any mesh.
+    """
+
+    def mark(x: jax.Array) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jnp.bool_):
+            x = x.astype(jnp.uint8)
+        unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
+        bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+        # Weighting by position (odd, hence invertible) makes a swap of two values visible too.
+        place = jax.lax.iota(jnp.uint32, bits.size).reshape(bits.shape)
+        return jnp.sum(bits * (2 * place + np.uint32(1)), dtype=jnp.uint32)
+
+    return jax.tree.map(mark, tree)
+
+
+def _marks(tree: Any) -> list[int]:
+    return [int(x) for x in jax.tree.leaves(fingerprint(tree))]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The train state, created sharded, and the shardings that the step keeps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from unilogit_jax.sharding import replicated, tree_shardings
+from unilogit_jax.types import Head
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """Everything that an update changes, and the frozen teacher head where a method needs one."""
+
+    step: Any
+    params: Any
+    """float32 master weights."""
+    opt_state: Any
+    method_state: Any = ()
+    ref_head: Head | None = None
+
+
+def init_state(
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    axes: Any,
+    mesh: Mesh,
+    ref_head: Head | None = None,
+) -> tuple[TrainState, TrainState]:
+    """A fresh state on the mesh, and the same tree holding its shardings.
+
+    Args:
+      params: the weights to start from; they are copied, since the step consumes its state.
+      optimizer: makes the optimizer state, which is sharded like the weights it belongs to.
+      axes: the tree of logical axis names of `params`.
+      mesh: where the state lives.
+      ref_head: the frozen head of the reference model, if the method has a teacher.
+
+    """
+    whole = replicated(mesh)
+    param_shardings = tree_shardings(axes, params, mesh)
+    shapes = jax.eval_shape(optimizer.init, params)
+    opt_shardings = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        shapes,
+        param_shardings,
+        transform_non_params=lambda _: whole,
+    )
+    params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=param_shardings)(params)
+    opt_state = jax.jit(optimizer.init, out_shardings=opt_shardings)(params)
+    head_sharding = None
+    if ref_head is not None:
+        # A copy: the state is donated to the step, and the caller's weights must outlive it.
+        ref_head = jax.jit(lambda head: jax.tree.map(jnp.copy, head), out_shardings=whole)(ref_head)
+        head_sharding = jax.tree.map(lambda _: whole, ref_head)
+    step = jax.device_put(jnp.zeros((), jnp.int32), whole)
+    state = TrainState(step=step, params=params, opt_state=opt_state, ref_head=ref_head)
+    shardings = TrainState(
+        step=whole, params=param_shardings, opt_state=opt_shardings, ref_head=head_sharding  # pyright: ignore[reportArgumentType]
+    )
+    return state, shardings

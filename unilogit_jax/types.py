@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The letters of every shape, and the four records that models, methods and the step exchange.
+
+Shape letters, the same everywhere:
+
+    B  rows of a batch        L  positions of a row       V  vocabulary (logit columns)
+    D  model width            H  attention heads          K  key/value heads
+    N  flat tokens            *T any leading token axes
+
+Sets (`Batch.sets`): 0 nothing, 1 forget, 2 retain, 3 alternate.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+HostOrDevice = Array | np.ndarray
+"""Batches are made of NumPy arrays on the host and hold device arrays once placed."""
+
+IGNORE = -100
+"""Label of a position that is not supervised (the value Hugging Face and PyTorch use)."""
+
+FORGET, RETAIN, ALTERNATE = 1, 2, 3
+"""Values of `Batch.sets`; 0 marks padding."""
+
+
+def _static(default: Any) -> Any:
+    """A field that belongs to the tree structure, not to its leaves."""
+    return field(default=default, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One packed batch: forget and retain rows together.
+
+    `labels[b, t]` is the token that position t has to predict (the shift by one is already done) or
+    `IGNORE`. `segments` numbers the examples of the whole batch from 1; 0 is padding, and attention
+    never crosses from one number to another.
+    """
+
+    tokens: Int[HostOrDevice, "B L"]
+    labels: Int[HostOrDevice, "B L"]
+    segments: Int[HostOrDevice, "B L"]
+    positions: Int[HostOrDevice, "B L"]
+    sets: Int[HostOrDevice, "B L"]
+    weights: Float[HostOrDevice, "B L"]
+    """1 at supervised positions, 0 elsewhere; a method may be given other weights."""
+    ref_log_odds: Float[HostOrDevice, "B L"] | None = None
+    """The label's log-odds under the frozen reference model, for methods that need them."""
+    ref_hidden: Float[HostOrDevice, "B L D"] | None = None
+    """The reference model's last hidden states, for methods that need its whole distribution."""
+    num_segments: int = _static(0)
+    """Number of examples, padding segment 0 included: a static size for segment sums."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A language-model head: `logits = cap(hidden @ kernel + bias)`.
+
+    Columns from `valid_vocab` on are padding: their logits are -inf and they do not count in V.
+    """
+
+    kernel: Float[Array, "V D"] | Float[Array, "D V"]
+    bias: Float[Array, " V"] | None = None
+    layout: Literal["vd", "dv"] = _static("vd")
+    softcap: float | None = _static(None)
+    valid_vocab: int | None = _static(None)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logit columns that the softmax sees."""
+        return self.valid_vocab or self.kernel.shape[0 if self.layout == "vd" else 1]
+
+    def logits(self, hidden: Float[Array, "*T D"]) -> Float[Array, "*T V"]:
+        """All logits, in float32. Holds an array of tokens x V: for small V and for generation.
+
+        Example:
+          >>> Head(kernel=jnp.ones((5, 2))).logits(jnp.ones((3, 2))).shape
+          (3, 5)
+
+        """
+        spec = "...d,vd->...v" if self.layout == "vd" else "...d,dv->...v"
+        kernel = self.kernel.astype(hidden.dtype)
+        z = jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+        if self.bias is not None:
+            z = z + self.bias.astype(jnp.float32)
+        if self.softcap is not None:
+            z = self.softcap * jnp.tanh(z / self.softcap)
+        if self.valid_vocab is not None:
+            z = jnp.where(jnp.arange(z.shape[-1]) < self.valid_vocab, z, -jnp.inf)
+        return z
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class ModelOutput:
+    """What `apply_fn(params, batch)` returns: the contract between a model and everything else."""
+
+    hidden: Float[Array, "B L D"]
+    head: Head
+    layers: tuple[Float[Array, "B L D"], ...] | None = None
+    """Outputs of chosen layers, for methods that act on them."""
+
+    def logits(self) -> Float[Array, "B L V"]:
+        """All logits, in float32."""
+        return self.head.logits(self.hidden)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TokenStats:
+    """What a method sees of the model: one number per supervised token, and where it belongs.
+
+    Unsupervised positions have weight 0 and arbitrary finite values.
+    """
+
+    log_odds: Float[Array, "*T"]
+    """m = z_y - logsumexp over the other logits; -log p = softplus(-m)."""
+    sets: Int[Array, "*T"]
+    segments: Int[Array, "*T"]
+    weights: Float[Array, "*T"]
+    ref_log_odds: Float[Array, "*T"] | None = None
+    divergence: Float[Array, "*T"] | None = None
+    """The method's own divergence from a teacher distribution, for methods that define one."""
+    vocab_size: int = _static(0)
+    num_segments: int = _static(0)

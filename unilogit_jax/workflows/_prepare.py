@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a run needs before its first update, checked before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from unilogit_jax import models
+from unilogit_jax.benchmarks import BENCHMARKS
+from unilogit_jax.config import Experiment, Scratch
+from unilogit_jax.data import (
+    Example,
+    Rows,
+    Task,
+    Tokenizer,
+    encode,
+    load_tokenizer,
+    plain_prompt,
+    train_tokenizer,
+)
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.evaluation import Evaluator
+from unilogit_jax.run import RunFolder
+from unilogit_jax.sharding import make_mesh
+from unilogit_jax.workflows._runs import is_run, load_stage, load_tokenizer_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A checked experiment: task, tokenizer, token rows, model and (unless made here) its weights."""
+
+    experiment: Experiment
+    task: Task
+    tokenizer: Tokenizer
+    model: Any
+    base: Any | None
+    """Weights to start from; None for a model made from scratch."""
+    mesh: Mesh
+    forget: Rows
+    retain: Rows | None
+    everything: Rows
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights of the model."""
+        return sum(x.size for x in jax.tree.leaves(models.param_shapes(self.model)))
+
+    def evaluator(self) -> Evaluator:
+        """Measures weights of this model on this task."""
+        data, settings = self.experiment.data, self.experiment.eval
+        return Evaluator(
+            self.model,
+            self.tokenizer,
+            self.task,
+            mesh=self.mesh,
+            template=data.template,
+            max_length=data.max_length,
+            max_new_tokens=settings.max_new_tokens,
+            max_items=settings.max_items,
+            batch_size=settings.batch_size,
+        )
+
+
+def prepare(experiment: Experiment, run: RunFolder | None = None) -> Prepared:
+    """Reads data and weights and encodes the rows; writes nothing.
+
+    Args:
+      experiment: the configuration.
+      run: an existing run of it, whose tokenizer is used instead of training one anew.
+
+    Raises:
+      UnilogitError: whatever is wrong with the data, the weights or the mesh, in one sentence.
+
+    """
+    mesh = make_mesh(**experiment.mesh.model_dump())
+    _check_rows(experiment, mesh)
+    task = BENCHMARKS[experiment.data.benchmark](experiment.data)
+    if experiment.model.scratch is not None:
+        tokenizer, model = _from_scratch(experiment.model.scratch, task, experiment, run, mesh)
+        base = None
+    else:
+        tokenizer, model, base = _from_weights(experiment, mesh)
+    options = {"template": experiment.data.template, "max_length": experiment.data.max_length}
+    forget = encode(tokenizer, task.forget, what="rows to forget", **options)
+    retain = encode(tokenizer, task.retain, what="rows to keep", **options) if task.retain else None
+    everything = encode(tokenizer, task.forget + task.retain, what="rows", **options)
+    return Prepared(
+        experiment=experiment,
+        task=task,
+        tokenizer=tokenizer,
+        model=model,
+        base=base,
+        mesh=mesh,
+        forget=forget,
+        retain=retain,
+        everything=everything,
+    )
+
+
+def _from_scratch(
+    scratch: Scratch, task: Task, experiment: Experiment, run: RunFolder | None, mesh: Mesh
+) -> tuple[Tokenizer, Any]:
+    if run is not None and (run.path / "tokenizer").is_dir():
+        tokenizer = load_tokenizer_of(run)
+    else:
+        texts = [_text(e) for e in task.forget + task.retain]
+        tokenizer = train_tokenizer(texts, vocab_size=scratch.vocab_size)
+    config = models.DecoderConfig.scratch(
+        vocab_size=len(tokenizer),
+        width=scratch.width,
+        layers=scratch.layers,
+        heads=scratch.heads,
+        kv_heads=scratch.kv_heads or scratch.heads,
+        max_length=experiment.data.max_length + experiment.eval.max_new_tokens,
+        dtype=experiment.model.dtype,
+    )
+    return tokenizer, models.Decoder(config, mesh=mesh)
+
+
+def _text(example: Example) -> str:
+    # With the words of the prompt, which must be in the vocabulary too.
+    return f"{plain_prompt(example.question)} {example.answer}" if example.question else example.answer
+
+
+def _from_weights(experiment: Experiment, mesh: Mesh) -> tuple[Tokenizer, Any, Any]:
+    source = Path(experiment.model.weights or "")
+    if is_run(source):
+        run = RunFolder.open(source)
+        model, base = load_stage(run, dtype=experiment.model.dtype, mesh=mesh)
+        return load_tokenizer_of(run), model, base
+    model, base = models.load(source, dtype=experiment.model.dtype, mesh=mesh)
+    return load_tokenizer(source), model, base
+
+
+def _check_rows(experiment: Experiment, mesh: Mesh) -> None:
+    """Refuses batches that the mesh cannot divide: they would silently be copied to every device."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    unlearn, finetune = experiment.unlearn, experiment.finetune
+    rows = {
+        "unlearn.batch_size * (1 + unlearn.retain_ratio)": unlearn.batch_size
+        + round(unlearn.batch_size * unlearn.retain_ratio),
+        "finetune.batch_size": finetune.batch_size,
+        "eval.batch_size": experiment.eval.batch_size,
+    }
+    bad = [f"{name} = {n}" for name, n in rows.items() if n % parts]
+    if bad:
+        raise ConfigError(
+            f"mesh: data x fsdp = {parts} devices share the rows of a batch, which does not divide "
+            f"{'; '.join(bad)}. Change the batch size or the mesh."
+        )

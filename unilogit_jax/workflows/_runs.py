@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads models back from run folders."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from unilogit_jax import models
+from unilogit_jax.data import Tokenizer, load_tokenizer
+from unilogit_jax.errors import CheckpointError, suggest
+from unilogit_jax.run import RunFolder, read_json, write_json
+from unilogit_jax.train import Checkpoints
+
+MODEL_FILE = "model.json"
+"""The model's shape, beside the run's other files."""
+
+TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
+"""Names of stages: the model that knows everything, the one that never saw the forget rows, the result."""
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run (as opposed to a Hugging Face folder)."""
+    return (path / "checkpoints").is_dir() and (path / MODEL_FILE).is_file()
+
+
+def write_model(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
+    """Stores the model's shape and the tokenizer in the run, so that it can be used on its own."""
+    write_json(run.path / MODEL_FILE, dataclasses.asdict(model.config))
+    tokenizer.save_pretrained(run.tokenizer)
+
+
+def stages_of(run: RunFolder) -> list[str]:
+    """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
+    folder = run.checkpoints
+    names = [p.name for p in folder.iterdir() if any(q.name.isdigit() for q in p.iterdir())]
+    order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
+    return sorted(names, key=lambda name: (order.get(name, 3), name))
+
+
+def last_stage(run: RunFolder) -> str:
+    """The stage that a run is for: the unlearned model if there is one, else the target.
+
+    Raises:
+      CheckpointError: the run has saved nothing yet.
+
+    """
+    there = stages_of(run)
+    for name in (UNLEARN, TARGET):
+        if name in there:
+            return name
+    raise CheckpointError(f"{run.path} holds no checkpoint yet. Resume it with --resume {run.path}")
+
+
+def load_stage(
+    run: RunFolder, stage: str | None = None, *, dtype: str | None = None, mesh: Mesh
+) -> tuple[Any, Any]:
+    """The model and the weights of a run's stage (by default the one the run is for).
+
+    Raises:
+      CheckpointError: the run has no such stage, or its checkpoint is damaged.
+
+    """
+    stage = last_stage(run) if stage is None else stage
+    if stage not in stages_of(run):
+        raise CheckpointError(
+            f"{run.path} has no stage '{stage}'.{suggest(stage, stages_of(run))} "
+            f"It has: {', '.join(stages_of(run))}."
+        )
+    facts = read_json(run.path / MODEL_FILE)
+    config = models.DecoderConfig(**{**facts, "rope": models.Rope(**facts["rope"])})
+    if dtype is not None:
+        config = dataclasses.replace(config, dtype=dtype)
+    model = models.Decoder(config, mesh=mesh)
+    targets = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        models.param_shapes(model),
+        models.param_shardings(model, mesh),
+    )
+    with Checkpoints(run.checkpoints / stage) as checkpoints:
+        trees, _ = checkpoints.restore({"params": targets})
+    return model, trees["params"]
+
+
+def load_tokenizer_of(run: RunFolder) -> Tokenizer:
+    """The tokenizer stored in a run."""
+    return load_tokenizer(run.tokenizer)

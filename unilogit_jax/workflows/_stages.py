@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
+
+from typing import Any
+
+import jax
+
+from unilogit_jax import models
+from unilogit_jax.config import Training
+from unilogit_jax.data import Rows, finetune_batches, unlearning_batches
+from unilogit_jax.methods import Finetune, Method
+from unilogit_jax.run import Console, MetricsLog, RunFolder
+from unilogit_jax.train import (
+    Checkpoints,
+    Stage,
+    count_steps,
+    fit,
+    init_state,
+    make_optimizer,
+    make_step,
+    reference_for,
+)
+from unilogit_jax.workflows._prepare import Prepared
+
+
+def train_stage(
+    prepared: Prepared,
+    name: str,
+    rows: Rows,
+    *,
+    start: Any | None,
+    seed: int,
+    run: RunFolder,
+    console: Console,
+) -> Any:
+    """Finetunes on rows, from `start` or from freshly drawn weights; returns the weights."""
+    training = prepared.experiment.finetune
+    params = start
+    if params is None:
+        _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
+    batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed)
+    return _run_stage(
+        prepared, name, Finetune(), batches, params, training, len(rows), run, console
+    )
+
+
+def unlearn_stage(
+    prepared: Prepared,
+    name: str,
+    method: Method,
+    *,
+    start: Any,
+    run: RunFolder,
+    console: Console,
+) -> Any:
+    """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is."""
+    training = prepared.experiment.unlearn
+    retain_size = round(training.batch_size * training.retain_ratio)
+    apply_fn = models.apply_fn(prepared.model)
+    references, ref_head = reference_for(
+        method,
+        apply_fn,
+        start,
+        prepared.forget,
+        batch_size=prepared.experiment.eval.batch_size,
+        mesh=prepared.mesh,
+    )
+    batches = unlearning_batches(
+        prepared.forget,
+        prepared.retain,
+        batch_size=training.batch_size,
+        retain_size=retain_size,
+        seed=prepared.experiment.output.seed,
+        **references,
+    )
+    return _run_stage(
+        prepared, name, method, batches, start, training, len(prepared.forget), run, console, ref_head
+    )
+
+
+def _run_stage(
+    prepared: Prepared,
+    name: str,
+    method: Method,
+    batches: Any,
+    params: Any,
+    training: Training,
+    rows: int,
+    run: RunFolder,
+    console: Console,
+    ref_head: Any = None,
+) -> Any:
+    output = prepared.experiment.output
+    steps = count_steps(
+        rows, batch_size=training.batch_size, steps=training.steps, epochs=training.epochs
+    )
+    optimizer = make_optimizer(
+        steps,
+        learning_rate=training.learning_rate,
+        schedule=training.schedule,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        clip=training.clip,
+    )
+    axes = models.logical_axes(prepared.model)
+    state, shardings = init_state(
+        params, optimizer, axes=axes, mesh=prepared.mesh, ref_head=ref_head
+    )
+    apply_fn = models.apply_fn(prepared.model)
+    stage = Stage(
+        name=name,
+        step_fn=make_step(method, apply_fn, optimizer, prepared.mesh, shardings=shardings),
+        batch_at=batches,
+        steps=steps,
+        mesh=prepared.mesh,
+        checkpoint_every=output.checkpoint_every,
+        log_every=output.log_every,
+    )
+    log = MetricsLog(run.metrics)
+    folder = run.checkpoints / name
+    with (
+        console.stage(name, total=steps) as progress,
+        Checkpoints(folder, keep=output.keep_checkpoints) as checkpoints,
+    ):
+        log.truncate_after(name, checkpoints.latest() or 0)
+        return fit(stage, state, checkpoints, progress=progress, log=log.write).params

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says in words whether a run did its job, by rules fixed beforehand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MOST_RETAIN_LOSS = 0.03
+"""Accuracy on what is to be kept may fall by at most three points."""
+
+LEAST_FORGETTING = 0.5
+"""At most this share of the forgotten answers that were exact before may still be exact after."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the run passed, and one paragraph for a person."""
+
+    passed: bool
+    text: str
+
+
+def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
+    """Compares the summaries before and after unlearning.
+
+    A run fails if the retain accuracy falls by more than three points, or if more than half of the
+    answers to be forgotten that were given word for word still are.
+
+    Example:
+      >>> judge({"forget_exact_match": 1.0, "retain_exact_match": 1.0},
+      ...       {"forget_exact_match": 0.0, "retain_exact_match": 0.9}).passed
+      False
+
+    """
+    problems, facts = [], []
+    forget = before.get("forget_exact_match"), after.get("forget_exact_match")
+    if forget[0] is not None and forget[1] is not None:
+        facts.append(f"exact answers to forgotten questions {_percent(forget[0])} -> {_percent(forget[1])}")
+        if forget[0] > 0 and forget[1] > LEAST_FORGETTING * forget[0]:
+            problems.append("more than half of the forgotten answers are still given word for word")
+    retain = before.get("retain_exact_match"), after.get("retain_exact_match")
+    if retain[0] is not None and retain[1] is not None:
+        facts.append(f"to kept questions {_percent(retain[0])} -> {_percent(retain[1])}")
+        if retain[0] - retain[1] > MOST_RETAIN_LOSS + 1e-9:
+            lost = 100 * (retain[0] - retain[1])
+            problems.append(f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)")
+    if problems:
+        return Verdict(False, f"FAILED: {'; '.join(problems)}. {_sentence(facts)}")
+    return Verdict(True, f"PASSED. {_sentence(facts)}")
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f} %"
+
+
+def _sentence(facts: list[str]) -> str:
+    text = "; ".join(facts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the models of a finished run again, and asks them questions of your own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unilogit_jax.config import load_config
+from unilogit_jax.evaluation import Evaluator
+from unilogit_jax.run import Console, RunFolder, write_json
+from unilogit_jax.workflows._prepare import Prepared, prepare
+from unilogit_jax.workflows._results import Results, show
+from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, load_stage, stages_of
+
+
+def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
+    """Evaluates every model of a run on the run's own task; prints the table, rewrites eval/.
+
+    Args:
+      run: the run folder.
+      console: where to print; None prints to standard output.
+
+    Returns:
+      Column ("before", "after", "gold", a rival's name) -> number -> value.
+
+    Raises:
+      CheckpointError: the folder is no run, or a checkpoint is damaged.
+
+    """
+    console = Console() if console is None else console
+    folder = RunFolder.open(run)
+    prepared = prepare(load_config(folder.config), folder)
+    evaluator = prepared.evaluator()
+    results = Results()
+    for column, params in _models(folder, prepared).items():
+        with console.stage(f"evaluating {column}"):
+            results.evaluations[column] = evaluator(params)
+    show(console, prepared.experiment.name, results)
+    summaries = results.summaries()
+    for name, evaluation in results.evaluations.items():
+        contents = {"summary": summaries[name], "items": evaluation.as_dicts()}
+        write_json(folder.eval / f"{name}.json", contents)
+    return summaries
+
+
+def ask(
+    run: Path | str, questions: Sequence[str], *, console: Console | None = None
+) -> list[dict[str, str]]:
+    """Asks the models of a run before and after unlearning (and gold); greedy answers.
+
+    Args:
+      run: the run folder.
+      questions: in plain words.
+      console: where to print; None prints to standard output.
+
+    Returns:
+      Per question, column -> answer.
+
+    """
+    console = Console() if console is None else console
+    folder = RunFolder.open(run)
+    prepared = prepare(load_config(folder.config), folder)
+    evaluator = prepared.evaluator()
+    answers: list[dict[str, str]] = [{} for _ in questions]
+    for column, params in _models(folder, prepared).items():
+        for k, answer in enumerate(_ask(evaluator, params, questions)):
+            answers[k][column] = answer
+    for question, row in zip(questions, answers, strict=True):
+        console.title(question)
+        for column, answer in row.items():
+            console.line(f"  {column:8} {answer or '(nothing)'}")
+    return answers
+
+
+def _ask(evaluator: Evaluator, params: object, questions: Sequence[str]) -> list[str]:
+    return [text for text, _ in evaluator.answers(params, evaluator.prompts(questions))]
+
+
+def _models(run: RunFolder, prepared: Prepared) -> Mapping[str, object]:
+    """Column -> weights of every model that the run has, or began from."""
+    names = {TARGET: "before", UNLEARN: "after", GOLD: "gold"}
+    found: dict[str, object] = {}
+    if prepared.base is not None:
+        found["before"] = prepared.base
+    for stage in stages_of(run):
+        column = names.get(stage, stage.removeprefix(f"{UNLEARN}-"))
+        found[column] = load_stage(run, stage, mesh=prepared.mesh)[1]
+    return dict(sorted(found.items(), key=lambda pair: pair[0] == "gold"))

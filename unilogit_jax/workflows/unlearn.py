@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: take a model, remove the forget rows, and show what it knew before and knows after."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.evaluation import Evaluator
+from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.workflows._prepare import Prepared, prepare
+from unilogit_jax.workflows._results import Results, show, write_all
+from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, write_model
+from unilogit_jax.workflows._session import session
+from unilogit_jax.workflows._stages import train_stage, unlearn_stage
+from unilogit_jax.workflows._verdict import judge
+
+
+def unlearn(
+    experiment: Experiment,
+    *,
+    out: Path | None = None,
+    resume: RunFolder | None = None,
+    console: Console | None = None,
+    notes: Sequence[str] = (),
+) -> RunFolder:
+    """Unlearns as the experiment says and evaluates before and after.
+
+    A model made from scratch is trained on forget and retain rows first; with `eval.gold` a second one
+    is trained on the retain rows alone, to show what forgetting should look like.
+
+    Args:
+      experiment: the complete configuration.
+      out: this very run folder instead of a new one under `output.dir`.
+      resume: go on with this run.
+      console: where to print; None prints to standard output.
+      notes: warnings to repeat, from reading the configuration.
+
+    Returns:
+      The run folder: summary.json, report.html, checkpoints and the rest.
+
+    Raises:
+      UnilogitError: the data, the weights or the run folder are not usable; nothing was lost.
+
+    """
+    console = Console() if console is None else console
+    method = experiment.method
+    title = f"{experiment.name}: {method.name}"
+    console.title(f"unilogit · unlearn · {title}")
+    with console.stage("reading data and weights"):
+        prepared = prepare(experiment, resume)
+    describe(console, prepared)
+    with session(
+        experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
+    ) as run:
+        console.line(f"run folder: {run.path}")
+        write_model(run, prepared.model, prepared.tokenizer)
+        results = Results()
+        evaluator = prepared.evaluator()
+        start = _start_and_gold(prepared, evaluator, results, run, console)
+        rivals = [(rival, f"{UNLEARN}-{rival.name}", rival.name) for rival in experiment.compare]
+        for chosen, stage, column in [(method, UNLEARN, "after"), *rivals]:
+            params = unlearn_stage(prepared, stage, chosen, start=start, run=run, console=console)
+            with console.stage(f"evaluating {column}"):
+                results.evaluations[column] = evaluator(params)
+        finish(run, console, results, title=title, experiment=experiment)
+    return run
+
+
+def describe(console: Console, prepared: Prepared) -> None:
+    """One line on the model and one on the data."""
+    config, task = prepared.model.config, prepared.task
+    console.line(
+        f"model: {config.layers} layers, width {config.width}, vocabulary {config.vocab_size}, "
+        f"{prepared.parameters:,} parameters, {config.dtype} · "
+        f"{prepared.mesh.size} device(s)"
+    )
+    console.line(
+        f"data: {task.name}, {len(task.forget)} rows to forget, {len(task.retain)} to keep, "
+        f"up to {prepared.everything.length} tokens a row"
+    )
+
+
+def finish(
+    run: RunFolder, console: Console, results: Results, *, title: str, experiment: Experiment
+) -> None:
+    """Prints the table, says the verdict, writes the report."""
+    show(console, title, results)
+    summaries = results.summaries()
+    verdict = judge(summaries["before"], summaries["after"])
+    next_commands = (
+        f'unilogit ask {run.path} "your question"',
+        f"unilogit export {run.path} my-model",
+        f"unilogit show {experiment.name}" if experiment.data.benchmark == "toy" else "unilogit ls",
+    )
+    with console.stage("writing the report"):
+        write_all(
+            run,
+            console,
+            results,
+            verdict,
+            title=title,
+            config_yaml=dump_config(experiment),
+            next_commands=next_commands,
+            facts={"name": experiment.name, "method": experiment.method.name, "seed": experiment.output.seed},
+        )
+    console.title(verdict.text)
+    console.line(f"report: {run.report}")
+    console.line(f"everything else is in {run.path}; next, try:")
+    for command in next_commands:
+        console.line(f"  {command}")
+    console.finish()
+
+
+def _start_and_gold(
+    prepared: Prepared,
+    evaluator: Evaluator,
+    results: Results,
+    run: RunFolder,
+    console: Console,
+) -> Any:
+    """The weights to unlearn from, evaluated; the gold model too where it is asked for."""
+    experiment, seed = prepared.experiment, prepared.experiment.output.seed
+    start = prepared.base
+    if start is None:
+        rows = prepared.everything
+        start = train_stage(prepared, TARGET, rows, start=None, seed=seed, run=run, console=console)
+    with console.stage("evaluating before"):
+        results.evaluations["before"] = evaluator(start)
+    if experiment.eval.gold and prepared.retain is not None:
+        # Another seed: gold shares nothing with the target but data and recipe.
+        gold = train_stage(
+            prepared, GOLD, prepared.retain, start=None, seed=seed + 1, run=run, console=console
+        )
+        with console.stage("evaluating gold"):
+            results.evaluations["gold"] = evaluator(gold)
+    return start
