@@ -57,7 +57,9 @@ def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = 
     return Mesh(grid, AXES, axis_types=kinds)
 
 
-def partition_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def partition_spec(
+    axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh
+) -> PartitionSpec:
     """The PartitionSpec of an array from the logical names of its axes.
 
     Example:
@@ -69,14 +71,18 @@ def partition_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: M
     for name, size in zip(axes, shape, strict=True):
         wanted = RULES[name] if name is not None else ()
         parts = math.prod(mesh.shape[axis] for axis in wanted)
-        entries.append(None if not wanted or size % parts else wanted[0] if len(wanted) == 1 else wanted)
+        entries.append(
+            None if not wanted or size % parts else wanted[0] if len(wanted) == 1 else wanted
+        )
     return PartitionSpec(*entries)
 
 
 def tree_shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
     """NamedShardings for a tree of arrays (or shapes), given the same tree of axis-name tuples."""
     return jax.tree.map(
-        lambda leaf, names: NamedSharding(mesh, partition_spec(names, leaf.shape, mesh)), shapes, axes
+        lambda leaf, names: NamedSharding(mesh, partition_spec(names, leaf.shape, mesh)),
+        shapes,
+        axes,
     )
 
 

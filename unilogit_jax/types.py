@@ -89,11 +89,12 @@ class Head:
         kernel = self.kernel.astype(hidden.dtype)
         z = jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
         if self.bias is not None:
-            z = z + self.bias.astype(jnp.float32)
+            z = z + self.bias.astype(jnp.float32).reshape(*(1,) * (z.ndim - 1), -1)
         if self.softcap is not None:
             z = self.softcap * jnp.tanh(z / self.softcap)
         if self.valid_vocab is not None:
-            z = jnp.where(jnp.arange(z.shape[-1]) < self.valid_vocab, z, -jnp.inf)
+            columns = jnp.arange(z.shape[-1]).reshape(*(1,) * (z.ndim - 1), -1)
+            z = jnp.where(columns < self.valid_vocab, z, -jnp.inf)
         return z
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unilogit_jax.benchmarks.toy import load_toy, make_task, questions_for_show
+from unilogit_jax.benchmarks.toy import load_toy, make_task
 from unilogit_jax.benchmarks.toy_words import ATTRIBUTES, FIRST_NAMES, LAST_NAMES
-from unilogit_jax.config import Data
+from unilogit_jax.data import Source
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.metrics import is_malformed
 
@@ -180,23 +180,8 @@ def test_words_are_unique_and_short_enough():
     assert max(len(re.findall(r"\w+|[^\w ]", row)) for row in rows) <= 24
 
 
-def test_questions_for_show_are_five_facts_of_as_many_people_as_there_are():
-    forget, retain = questions_for_show(TASK)
-    assert {p.group for p in forget} == {"forget"} and {p.group for p in retain} == {"retain"}
-    assert len({person(p) for p in forget}) == 4 and len({person(p) for p in retain}) == 5
-    for probes in (forget, retain):
-        assert len(probes) == len({p.pattern for p in probes}) == 5
-    assert len({p.pattern for p in (*forget, *retain)}) == len(ATTRIBUTES)
-    assert questions_for_show(make_task()) == (forget, retain)
-
-
-def test_questions_for_show_of_two_people_still_differ():
-    forget, retain = questions_for_show(make_task(people=2, forget_people=1))
-    assert len({p.question for p in forget}) == len({p.question for p in retain}) == 5
-
-
 def test_a_configuration_names_the_seed():
-    assert load_toy(Data(benchmark="toy", seed=4)) == make_task(seed=4)
+    assert load_toy(Source(seed=4)) == make_task(seed=4)
 
 
 @pytest.mark.parametrize(

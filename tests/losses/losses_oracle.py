@@ -40,9 +40,9 @@ def unilogit_target_logits(z, labels, tau=None):
 def unilogit_dense(z, labels, direction, tau=None):
     """Value [T] and gradient [T V] of the divergence, the target held fixed.
 
-    In extended precision: at m = -30 the alternatives' entries are differences of numbers 1e14 times
-    larger. The label's entry is minus the sum of the others, because the loss does not change when
-    all logits are shifted; computed directly it would cancel at m = 40.
+    In extended precision: at m = -30 the alternatives' entries are differences of numbers 1e14
+    times larger. The label's entry is minus the sum of the others, because the loss does not change
+    when all logits are shifted; computed directly it would cancel at m = 40.
     """
     z = np.asarray(z, np.longdouble)
     log_p = log_softmax(z)

@@ -23,7 +23,7 @@ def value_and_grads(z, ref, labels, mask=None, **options):
     return values, *grads
 
 
-@pytest.mark.parametrize("beta", [0.0, 3.0, 10.0])
+@pytest.mark.parametrize("beta", [0.0, 10.0])
 def test_undial_equals_float64_numpy_written_from_the_paper(rng, beta):
     z, ref = rng.normal(size=(2, 4, 33)) * 3
     labels = rng.integers(0, 33, size=4)

@@ -2,6 +2,7 @@
 """Unilogit against its definition: values, gradients, target, tau, infinities, refusals."""
 
 import inspect
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -21,107 +22,110 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 DIRECTIONS = ("reverse", "forward")
 
 
-def value_and_grad(z, labels, **options):
-    def total(z):
-        values = unilogit(z, jnp.asarray(labels), **options)
-        return jnp.sum(values), values
+@lru_cache
+def compiled(directions, tau):
+    """Values and gradients per direction as one compiled function; `tau` is a constant or None."""
 
-    (_, values), grad = jax.jit(jax.value_and_grad(total, has_aux=True))(jnp.asarray(z))
-    return np.asarray(values, np.float64), np.asarray(grad, np.float64)
+    def run(z, labels, mask, tau_array):
+        def total(z, direction):
+            share = tau if tau_array is None else tau_array
+            values = unilogit(z, labels, mask, direction=direction, tau=share)
+            return jnp.sum(values), values
+
+        result = {}
+        for direction in directions:
+            (_, values), grad = jax.value_and_grad(total, has_aux=True)(z, direction)
+            result[direction] = (values, grad)
+        return result
+
+    return jax.jit(run)
 
 
-def assert_equals_definition(z, labels, direction, tau=None, **options):
+def values_and_grads(z, labels, mask=None, tau=None, directions=DIRECTIONS):
+    is_array = isinstance(tau, jax.Array)
+    run = compiled(directions, None if is_array else tau)
+    result = run(jnp.asarray(z), jnp.asarray(labels), mask, tau if is_array else None)
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), result)
+
+
+def assert_equals_definition(z, labels, tau=None):
     """The accuracy promised in float32: 1e-5 of the gradient's own scale, 1e-5 L + 1e-6."""
-    value, grad = unilogit_dense(z, labels, direction, None if tau is None else float(tau))
-    ours, our_grad = value_and_grad(z, labels, direction=direction, tau=tau, **options)
-    np.testing.assert_array_less(np.abs(ours - value), 1e-5 * np.abs(value) + 1e-6)
     m = true_log_odds(z.astype(np.float64), labels)
     rows = np.arange(len(labels))
-    scale = np.abs(grad[rows, labels]) + 1 / (1 + np.exp(m)) / (1 + np.exp(-m))
-    # Each alternative carries its share q_j of that scale; 1e-37: float32 has no smaller numbers.
-    log_others = z.astype(np.float64).copy()
-    log_others[rows, labels] = -np.inf
-    share = np.exp(log_softmax(log_others))
+    # Each alternative carries its share q_j of the label's gradient.
+    share = z.astype(np.float64).copy()
+    share[rows, labels] = -np.inf
+    share = np.exp(log_softmax(share))
     share[rows, labels] = 1.0
-    error = np.abs(our_grad - grad) / (scale[:, None] * share + 1e-37)
-    assert error.max() < 1e-5, (error.max(), m[error.max(axis=1).argmax()])
+    for direction, (ours, our_grad) in values_and_grads(z, labels, tau=tau).items():
+        value, grad = unilogit_dense(z, labels, direction, tau)
+        np.testing.assert_array_less(np.abs(ours - value), 1e-5 * np.abs(value) + 1e-6)
+        scale = np.abs(grad[rows, labels]) + 1 / (1 + np.exp(m)) / (1 + np.exp(-m))
+        # 1e-37: float32 has no smaller numbers.
+        error = np.abs(our_grad - grad) / (scale[:, None] * share + 1e-37)
+        assert error.max() < 1e-5, (direction, error.max(), m[error.max(axis=1).argmax()])
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("vocab_size", [2, 7, 1000, 5003, 128256])
-def test_unilogit_equals_the_definition_from_impossible_to_memorised_labels(
-    rng, vocab_size, direction
-):
+def test_unilogit_equals_the_definition_from_impossible_to_memorised_labels(rng, vocab_size):
     zero = -np.log(vocab_size - 1)
-    m = np.array(
-        [-30, -20, -12, zero - 1, zero, zero + 1, -5, -1, 0, 1, 5, 9, 14, 16, 18, 25, 40.0]
-    )
+    m = np.array([-30, -20, -12, zero - 1, zero, zero + 1, -5, 0, 1, 5, 9, 14, 16, 18, 25, 40.0])
     z, labels = logits_with_log_odds(rng, m, vocab_size)
-    assert_equals_definition(z, labels, direction)
+    assert_equals_definition(z, labels)
 
 
 def test_unilogit_equals_the_definition_for_a_vocabulary_of_256k(rng):
     z, labels = logits_with_log_odds(rng, np.array([-12.0, 3.0, 25.0]), 262_144, scale=3.0)
-    assert_equals_definition(z, labels, "reverse")
+    assert_equals_definition(z, labels)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("tau", [1e-6, 0.03, 0.9])
-def test_general_tau_equals_the_definition(rng, direction, tau):
-    m = np.array([-12.0, -3.0, 0.0, 2.0, 10.0, 20.0])
-    z, labels = logits_with_log_odds(rng, m, 211)
-    assert_equals_definition(z, labels, direction, tau=tau)
+@pytest.mark.parametrize("tau", [1e-6, 0.9])
+def test_general_tau_equals_the_definition(rng, tau):
+    z, labels = logits_with_log_odds(rng, np.array([-12.0, -3.0, 0.0, 2.0, 10.0, 20.0]), 211)
+    assert_equals_definition(z, labels, tau=tau)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_tau_per_token_equals_a_constant_and_lets_no_gradient_through(rng, direction):
+def test_tau_per_token_equals_the_definition_and_lets_no_gradient_through(rng):
     z, labels = logits_with_log_odds(rng, np.array([-3.0, 0.0, 2.0, 10.0]), 31)
-    tau = jnp.array([0.2, 0.2, 0.01, 0.01], jnp.float32)
-    rows = value_and_grad(z, labels, direction=direction, tau=tau)
-    for part, value in ((slice(0, 2), 0.2), (slice(2, 4), 0.01)):
-        constant = value_and_grad(z[part], labels[part], direction=direction, tau=value)
-        np.testing.assert_allclose(rows[0][part], constant[0], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(rows[1][part], constant[1], rtol=1e-5, atol=1e-7)
+    tau = jnp.array([0.2, 0.2, 0.01, 0.7], jnp.float32)
+    for direction, (values, grad) in values_and_grads(z, labels, tau=tau).items():
+        for i, share in enumerate(np.asarray(tau, np.float64)):
+            row = slice(i, i + 1)
+            value, slope = unilogit_dense(z[row], labels[row], direction, share)
+            np.testing.assert_allclose(values[row], value, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(grad[row], slope, rtol=1e-5, atol=1e-6)
 
+    @jax.jit
+    @jax.grad
     def of_tau(tau):
-        return jnp.sum(unilogit(jnp.asarray(z), jnp.asarray(labels), direction=direction, tau=tau))
+        y = jnp.asarray(labels)
+        return sum(jnp.sum(unilogit(jnp.asarray(z), y, direction=d, tau=tau)) for d in DIRECTIONS)
 
-    assert not np.any(jax.jit(jax.grad(of_tau))(tau))
+    assert not np.any(of_tau(tau))
 
 
 def test_tau_of_a_masked_token_may_be_zero_or_nan(rng):
     z, labels = logits_with_log_odds(rng, np.array([1.0, 2.0, 3.0]), 11)
-    mask = jnp.array([1.0, 0.0, 0.0])
-    tau = jnp.array([0.1, 0.0, jnp.nan])
-    values, grad = value_and_grad(z, labels, tau=tau, mask=mask)
-    assert np.all(values[1:] == 0) and not np.any(grad[1:])
-    assert values[0] > 0 and np.any(grad[0])
-
-
-def test_tau_of_one_over_v_is_the_default(rng):
-    z, labels = logits_with_log_odds(rng, np.array([-3.0, 0.0, 12.0]), 1000)
-    for direction in DIRECTIONS:
-        default = value_and_grad(z, labels, direction=direction)
-        explicit = value_and_grad(z, labels, direction=direction, tau=1 / 1000)
-        np.testing.assert_allclose(default[0], explicit[0], rtol=1e-6)
-        np.testing.assert_allclose(default[1], explicit[1], rtol=1e-6)
+    mask, tau = jnp.array([1.0, 0.0, 0.0]), jnp.array([0.1, 0.0, jnp.nan])
+    for values, grad in values_and_grads(z, labels, mask, tau).values():
+        assert np.all(values[1:] == 0) and not np.any(grad[1:])
+        assert values[0] > 0 and np.any(grad[0])
 
 
 def test_forward_with_tau_zero_is_unlikelihood(rng):
     z, labels = logits_with_log_odds(rng, np.array([-8.0, -1.0, 0.0, 3.0, 20.0]), 97)
-    values, grad = value_and_grad(z, labels, direction="forward", tau=0.0)
-    z64 = z.astype(np.float64)
-    m = true_log_odds(z64, labels)
-    np.testing.assert_allclose(values, np.log1p(np.exp(m)), rtol=1e-5)  # -log(1 - p)
+    m = true_log_odds(z.astype(np.float64), labels)
     # d/dz of -log(1 - p): p at the label, -p q_j elsewhere.
     rows = np.arange(len(labels))
-    z64[rows, labels] = -np.inf
-    expected = -np.exp(log_softmax(z64))
+    others = z.astype(np.float64)
+    others[rows, labels] = -np.inf
+    expected = -np.exp(log_softmax(others))
     expected[rows, labels] = 1.0
     expected *= (1 / (1 + np.exp(-m)))[:, None]
-    np.testing.assert_allclose(grad, expected, rtol=1e-5)
-    per_token = value_and_grad(z, labels, direction="forward", tau=jnp.zeros(5))
-    np.testing.assert_allclose(per_token[0], values, rtol=1e-6)
+    for tau in (0.0, jnp.zeros(5)):
+        values, grad = values_and_grads(z, labels, tau=tau, directions=("forward",))["forward"]
+        np.testing.assert_allclose(values, np.log1p(np.exp(m)), rtol=1e-5)  # -log(1 - p)
+        np.testing.assert_allclose(grad, expected, rtol=1e-5)
     edge = jnp.array([-jnp.inf])
     zero = unilogit_from_log_odds(edge, vocab_size=97, direction="forward", tau=0.0)
     assert zero.item() == 0.0
@@ -133,7 +137,7 @@ def test_target_gives_the_label_one_over_v_and_keeps_the_other_ratios(rng, vocab
     rows = np.arange(3)
     oracle = np.exp(log_softmax(unilogit_target_logits(z.astype(np.float64), labels)))
     np.testing.assert_allclose(vocab_size * oracle[rows, labels], 1.0, rtol=0, atol=1e-12)
-    target = np.asarray(unilogit_target(jnp.asarray(z), jnp.asarray(labels)), np.float64)
+    target = np.asarray(jax.jit(unilogit_target)(z, labels), np.float64)
     np.testing.assert_allclose(vocab_size * target[rows, labels], 1.0, rtol=0, atol=1e-6)
     np.testing.assert_allclose(target, oracle, rtol=1e-5)
     np.testing.assert_allclose(target.sum(-1), 1.0, rtol=1e-6)
@@ -146,7 +150,7 @@ def test_target_gives_the_label_one_over_v_and_keeps_the_other_ratios(rng, vocab
 def test_target_of_an_ignored_row_is_softmax_and_tau_may_differ_by_token(rng):
     z = rng.normal(size=(3, 6)).astype(np.float32)
     labels = jnp.array([1, 2, -100])
-    target = unilogit_target(jnp.asarray(z), labels, tau=jnp.array([0.3, 0.0, 0.5]))
+    target = jax.jit(unilogit_target)(z, labels, tau=jnp.array([0.3, 0.0, 0.5]))
     np.testing.assert_allclose(target[2], np.exp(log_softmax(z[2])), rtol=1e-5)
     np.testing.assert_allclose(target[np.arange(2), labels[:2]], [0.3, 0.0], rtol=1e-6)
     np.testing.assert_allclose(np.sum(target, -1), 1.0, rtol=1e-6)
@@ -156,8 +160,7 @@ def test_gradient_sums_to_zero_and_changes_sign_at_one_over_v(rng):
     vocab_size = 500
     zero = -np.log(vocab_size - 1)
     z, labels = logits_with_log_odds(rng, zero + np.array([-2.0, 0.0, 2.0]), vocab_size)
-    for direction in DIRECTIONS:
-        values, grad = value_and_grad(z, labels, direction=direction)
+    for values, grad in values_and_grads(z, labels).values():
         label = grad[np.arange(3), labels]
         np.testing.assert_allclose(grad.sum(-1), 0.0, atol=1e-6 * np.abs(label).max())
         # Descent raises a label that is rarer than 1/V, lowers a commoner one.
@@ -174,9 +177,8 @@ def test_gradient_of_a_memorised_token_is_neither_zero_nor_nan():
 
 def test_reverse_is_finite_for_certain_and_impossible_labels():
     m = jnp.array([jnp.inf, -jnp.inf, 1e4, -1e4])
-    value, grad = jax.vmap(jax.value_and_grad(lambda m: unilogit_from_log_odds(m, vocab_size=50)))(
-        m
-    )
+    run = jax.value_and_grad(lambda m: unilogit_from_log_odds(m, vocab_size=50))
+    value, grad = jax.jit(jax.vmap(run))(m)
     low = -np.log1p(-1 / 50)
     np.testing.assert_allclose(value, [np.log(50), low, np.log(50), low], rtol=1e-6)
     assert np.all(grad == 0)
@@ -192,7 +194,7 @@ def test_minus_infinite_logits_give_finite_reverse_values_and_gradients():
         ],
         np.float32,
     )
-    values, grad = value_and_grad(z, np.zeros(3, np.int32))
+    values, grad = values_and_grads(z, np.zeros(3, np.int32))["reverse"]
     assert np.all(np.isfinite(values)) and np.all(np.isfinite(grad))
     np.testing.assert_allclose(values[:2], [-np.log1p(-1 / 4), np.log(4)], rtol=1e-6)
     assert not np.any(grad[:2])
@@ -206,11 +208,12 @@ def test_minus_infinite_logits_give_finite_reverse_values_and_gradients():
 def test_padding_columns_do_not_count_when_tau_is_given(rng):
     z, labels = logits_with_log_odds(rng, np.array([-1.0, 6.0]), 50)
     padded = np.concatenate([z, np.full((2, 14), -np.inf, np.float32)], axis=-1)
-    plain = value_and_grad(z, labels)
-    wide = value_and_grad(padded, labels, tau=1 / 50)
-    np.testing.assert_allclose(wide[0], plain[0], rtol=1e-5)
-    np.testing.assert_allclose(wide[1][:, :50], plain[1], rtol=1e-5, atol=1e-8)
-    assert not np.any(wide[1][:, 50:])
+    plain, wide = values_and_grads(z, labels), values_and_grads(padded, labels, tau=1 / 50)
+    for direction in DIRECTIONS:
+        (value, grad), (wide_value, wide_grad) = plain[direction], wide[direction]
+        np.testing.assert_allclose(wide_value, value, rtol=1e-5)
+        np.testing.assert_allclose(wide_grad[:, :50], grad, rtol=1e-5, atol=1e-8)
+        assert not np.any(wide_grad[:, 50:])
 
 
 @pytest.mark.parametrize(

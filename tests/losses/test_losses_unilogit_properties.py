@@ -4,7 +4,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -50,24 +49,23 @@ def dense(z, y, direction, detach):
     return jnp.sum(jnp.exp(log_t) * (log_t - log_p))
 
 
-@pytest.mark.parametrize("direction", ["reverse", "forward"])
-def test_stop_gradient_on_the_whole_target_makes_no_difference_but_on_a_part_it_does(
-    rng, direction
-):
-    z32, labels = logits_with_log_odds(rng, np.array([1.0]), 20)
-    ours = jax.jit(jax.grad(lambda z: unilogit(z, jnp.asarray(labels), direction=direction)[0]))
-    dense_grad = jax.jit(jax.grad(dense), static_argnums=(1, 2, 3))
-    ours = np.asarray(ours(jnp.asarray(z32)))[0]
+def test_stop_gradient_on_the_whole_target_makes_no_difference_but_on_a_part_it_does(rng):
+    z32, labels = logits_with_log_odds(rng, np.array([1.0, 0.0, 0.0, 0.0]), V)
+    _, ours = both(z32, labels, np.ones(T, bool))
+
+    @jax.jit
+    def dense_grads(z):
+        parts, y = ("none", "all", "label", "rest"), int(labels[0])
+        grad = jax.grad(dense)
+        return [{part: grad(z, y, d, part) for part in parts} for d in ("reverse", "forward")]
+
     with jax.enable_x64(True):
-        z = jnp.asarray(z32[0], jnp.float64)
-        grad = {
-            detach: np.asarray(dense_grad(z, int(labels[0]), direction, detach))
-            for detach in ("none", "all", "label", "rest")
-        }
-    np.testing.assert_allclose(grad["none"], grad["all"], rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(ours, grad["all"], rtol=1e-5, atol=1e-7)
-    for partial in ("label", "rest"):
-        assert np.abs(grad[partial] - grad["all"]).max() > 0.02 * np.abs(grad["all"]).max()
+        grads = dense_grads(jnp.asarray(z32[0], jnp.float64))
+    for mine, grad in zip(ours, grads, strict=True):
+        np.testing.assert_allclose(grad["none"], grad["all"], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(mine[0], grad["all"], rtol=1e-5, atol=1e-6)
+        for part in ("label", "rest"):
+            assert np.abs(grad[part] - grad["all"]).max() > 0.05 * np.abs(grad["all"]).max()
 
 
 def test_gradient_is_that_of_a_weighted_cross_entropy(rng):

@@ -54,7 +54,7 @@ def test_log_odds_and_hits_equal_float64_for_every_kind_of_head(rng):
 
 def test_of_equal_maxima_the_first_is_the_hit():
     hidden, kernel = jnp.ones((4, 1)), jnp.array([[0.0], [2.0], [2.0]])
-    stats = label_log_odds(hidden, kernel, jnp.array([0, 1, 2, -100]), jnp.ones(4))
+    stats = jax.jit(label_log_odds)(hidden, kernel, jnp.array([0, 1, 2, -100]), jnp.ones(4))
     assert stats.hit.tolist() == [False, True, False, False]
 
 
@@ -80,7 +80,7 @@ def test_positions_of_weight_zero_are_inert_even_with_nan(rng):
 def test_bfloat16_hidden_states_give_float32_log_odds(rng):
     hidden, kernel, labels = arrays(rng)
     low = jnp.asarray(hidden, jnp.bfloat16)
-    stats = label_log_odds(low, jnp.asarray(kernel), jnp.asarray(labels), jnp.ones(T))
+    stats = jax.jit(label_log_odds)(low, kernel, labels, jnp.ones(T))
     assert stats.log_odds.dtype == jnp.float32
     rounded = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)
     m, _ = oracle(np.asarray(low, np.float64) @ rounded.T, labels)

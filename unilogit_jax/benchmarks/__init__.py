@@ -6,13 +6,11 @@ from collections.abc import Callable
 from unilogit_jax.benchmarks.files import load_files
 from unilogit_jax.benchmarks.tofu import load_tofu
 from unilogit_jax.benchmarks.toy import load_toy
-from unilogit_jax.config import Data
-from unilogit_jax.data import Task
+from unilogit_jax.data import Source, Task
 
-BENCHMARKS: dict[str, Callable[[Data], Task]] = {
+BENCHMARKS: dict[str, Callable[[Source], Task]] = {
     "toy": load_toy,
     "tofu": load_tofu,
     "files": load_files,
 }
 """Value of `data.benchmark` -> loader."""
-

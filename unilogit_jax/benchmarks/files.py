@@ -3,19 +3,18 @@
 
 from collections.abc import Sequence
 
-from unilogit_jax.config import Data
-from unilogit_jax.data import Example, Probe, Task, read_examples
+from unilogit_jax.data import Example, Probe, Source, Task, read_examples
 
 
-def load_files(data: Data) -> Task:
-    """Reads `data.forget` and `data.retain`; the rows themselves are what is measured.
+def load_files(source: Source) -> Task:
+    """Reads `source.forget` and `source.retain`; the rows themselves are what is measured.
 
     Raises:
       DataError: a file is missing or a row is not of the expected form.
 
     """
-    forget = read_examples(data.forget or "")
-    retain = read_examples(data.retain) if data.retain is not None else []
+    forget = read_examples(source.forget or "")
+    retain = read_examples(source.retain) if source.retain is not None else []
     probes = (*as_probes(forget, "forget"), *as_probes(retain, "retain"))
     return Task(name="files", forget=tuple(forget), retain=tuple(retain), probes=probes)
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from unilogit_jax.benchmarks.files import as_probes
-from unilogit_jax.config import Data
-from unilogit_jax.data import Example, Probe, Task, read_examples, read_rows
+from unilogit_jax.data import Example, Probe, Source, Task, read_examples, read_rows
 from unilogit_jax.errors import DataError, suggest
 
 
-def load_tofu(data: Data) -> Task:
-    """Reads the forget and retain splits from `data.dir` (files such as forget10.json).
+def load_tofu(source: Source) -> Task:
+    """Reads the forget and retain splits from `source.dir` (files such as forget10.json).
 
     Where the perturbed files lie beside them (forget10_perturbed.json, retain_perturbed.json), their
     wrong answers are scored too, and compared with the paraphrased true answer, as TOFU does.
@@ -20,8 +19,8 @@ def load_tofu(data: Data) -> Task:
       DataError: the folder or a split's file is missing; the message names what is there.
 
     """
-    folder = Path(data.dir or "")
-    forget_split, retain_split = data.forget or "forget10", data.retain or "retain90"
+    folder = Path(source.dir or "")
+    forget_split, retain_split = source.forget or "forget10", source.retain or "retain90"
     forget = read_examples(_split_file(folder, forget_split))
     retain = read_examples(_split_file(folder, retain_split))
     probes = (

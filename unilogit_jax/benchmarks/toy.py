@@ -10,14 +10,11 @@ import re
 from typing import Literal, NamedTuple
 
 from unilogit_jax.benchmarks.toy_words import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, Attribute
-from unilogit_jax.config import Data
-from unilogit_jax.data.examples import Example, Probe, Task
+from unilogit_jax.data.examples import Example, Probe, Source, Task
 from unilogit_jax.errors import ConfigError
 
 _WRONG = 4
 """Wrong answers of a probe: guessing gives 0.2."""
-
-_SHOWN = 5
 
 
 def make_task(
@@ -65,28 +62,9 @@ def make_task(
     )
 
 
-def load_toy(data: Data) -> Task:
+def load_toy(source: Source) -> Task:
     """The toy benchmark as a configuration names it: the usual size, seed `data.seed`."""
-    return make_task(seed=data.seed)
-
-
-def questions_for_show(task: Task) -> tuple[tuple[Probe, ...], tuple[Probe, ...]]:
-    """A few probes to print before and after: five to forget, five to keep.
-
-    Args:
-      task: a task of `make_task`.
-
-    Returns:
-      Five probes of the forget group and five of the retain group; different facts within a group,
-      different people as far as there are enough.
-
-    Example:
-      >>> forget, retain = questions_for_show(make_task())
-      >>> len(forget), len(retain)
-      (5, 5)
-
-    """
-    return _spread(task, "forget", first=0), _spread(task, "retain", first=_SHOWN)
+    return make_task(seed=source.seed)
 
 
 class _Person(NamedTuple):
@@ -164,12 +142,3 @@ def _pattern(attribute: Attribute) -> str:
     values = "|".join(re.escape(value) for value in attribute.values)
     before, after = attribute.answer.removeprefix("{name}").split("{value}")
     return f"[A-Z][a-z]+ [A-Z][a-z]+{re.escape(before)}(?:{values}){re.escape(after)}"
-
-
-def _spread(task: Task, group: str, *, first: int) -> tuple[Probe, ...]:
-    """Probes along a diagonal of people x attributes (they lie in this order)."""
-    probes = [probe for probe in task.probes if probe.group == group]
-    people, facts = len(probes) // len(ATTRIBUTES), len(ATTRIBUTES)
-    return tuple(
-        probes[(i % people) * facts + (first + i) % facts] for i in range(min(_SHOWN, len(probes)))
-    )

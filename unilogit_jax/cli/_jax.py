@@ -20,11 +20,14 @@ def cache_folder() -> Path | None:
 
 
 def use_compilation_cache() -> None:
-    """Lets the next start skip compiling; goes on without where the folder cannot be made."""
+    """Lets the next start skip compiling; goes on without where the folder cannot be made.
+
+    A folder chosen through JAX's own environment variable stays.
+    """
     import jax
 
     folder = cache_folder()
-    if folder is None or jax.config.jax_compilation_cache_dir:
+    if folder is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

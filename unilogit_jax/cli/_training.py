@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arguments that `unlearn` and `finetune` share: a config with overrides, or a run to resume."""
+"""The arguments of `unlearn` and `finetune`: a config with overrides, or a run to resume."""
 
 import argparse
 from collections.abc import Callable

@@ -5,19 +5,27 @@ import argparse
 import inspect
 from collections.abc import Callable
 
+from unilogit_jax.errors import UnilogitError, suggest
+
 Rows = list[tuple[str, str]]
 """Name, what it is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One of the lists, or all."""
-    parser.add_argument(
-        "what", nargs="?", metavar="WHAT", choices=sorted(LISTS), help=f"{', '.join(LISTS)}; or all"
-    )
+    parser.add_argument("what", nargs="?", metavar="WHAT", help=f"{', '.join(LISTS)}; or all")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one list, or all of them under headings."""
+    """Prints one list, or all of them under headings.
+
+    Raises:
+      UnilogitError: there is no such list.
+
+    """
+    if args.what is not None and args.what not in LISTS:
+        known = ", ".join(LISTS)
+        raise UnilogitError(f"no list '{args.what}'.{suggest(args.what, LISTS)} Lists: {known}.")
     if args.what is not None:
         _print(LISTS[args.what](), indent="")
         return 0

@@ -2,7 +2,6 @@
 """Reads an experiment from YAML with overrides, reports all errors at once, writes it back."""
 
 import logging
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from unilogit_jax.config.overrides import apply_overrides
 from unilogit_jax.config.packaged import find_config
-from unilogit_jax.config.problems import Origins, Problem, bools_for_numbers, problems_of
+from unilogit_jax.config.problems import OVERRIDE, Origins, Problem, bools_for_numbers, problems_of
 from unilogit_jax.config.schema import Experiment
 from unilogit_jax.config.yaml_file import read_yaml
 from unilogit_jax.errors import ConfigError
@@ -61,7 +60,7 @@ def read_config(source: str | Path, *overrides: str) -> Loaded:
     tree = document.values
     applied = apply_overrides(tree, overrides)
     origins = Origins(document.lines, applied.paths)
-    found = [Problem(math.inf, text) for text in applied.problems]
+    found = [Problem(OVERRIDE, text) for text in applied.problems]
     for key, line, first in document.repeated:
         found.append(Problem(line, f"'{'.'.join(key)}' is already set in line {first}."))
     experiment = None

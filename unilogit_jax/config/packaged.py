@@ -3,7 +3,6 @@
 
 from pathlib import Path
 
-import unilogit_jax
 from unilogit_jax.errors import ConfigError, suggest
 
 
@@ -58,7 +57,7 @@ def find_config(source: str | Path) -> Path:
 
 def _root() -> Path:
     """`_configs` in an installed wheel, `configs` beside the package in a checkout."""
-    package = Path(unilogit_jax.__file__).parent
+    package = Path(__file__).parents[1]
     packed = package / "_configs"
     return packed if packed.is_dir() else package.parent / "configs"
 

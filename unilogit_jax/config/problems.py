@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns what pydantic reports into sentences: where, what, and what was probably meant."""
 
-import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ _WANTS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+OVERRIDE = sys.maxsize
+"""Stands for the line of a value that an override set: sorted behind all lines."""
+
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 _NO_METHOD = ("union_tag_not_found", "union_tag_invalid")
 _NO_SECTION = ("model_type", "dataclass_type", "model_attributes_type")
@@ -36,13 +39,13 @@ _NO_SECTION = ("model_type", "dataclass_type", "model_attributes_type")
 class Problem(NamedTuple):
     """One line of the error message."""
 
-    line: float
-    """For sorting: 0 is the whole file, infinity an override."""
+    line: int
+    """Counted from 1; 0 is the whole file, `OVERRIDE` an override."""
     text: str
 
     def __str__(self) -> str:
-        where = f"line {self.line:.0f}" if 0 < self.line < math.inf else "override"
-        return f"  {where if self.line else 'file'}  {self.text}"
+        where = {0: "file", OVERRIDE: "override"}.get(self.line, f"line {self.line}")
+        return f"  {where}  {self.text}"
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,14 @@ class Origins:
     lines: dict[KeyPath, int]
     overrides: set[KeyPath]
 
-    def line(self, path: KeyPath) -> float:
-        """Line of the key or of the innermost section around it; infinity for an override."""
+    def line(self, path: KeyPath) -> int:
+        """Line of the key or of the innermost section around it; 0 or `OVERRIDE`."""
         if any(path[: len(o)] == o for o in self.overrides):
-            return math.inf
+            return OVERRIDE
         for end in range(len(path), 0, -1):
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
-        return math.inf if self.below(path) else 0
+        return OVERRIDE if self.below(path) else 0
 
     def below(self, path: KeyPath) -> list[KeyPath]:
         """Overrides of keys inside the section at `path`."""
@@ -87,7 +90,7 @@ def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) 
             found.extend(_whole_file(entry["msg"].removeprefix("Value error, "), origins))
         elif entry["type"] in _UNKNOWN_KEY and path not in origins.lines:
             below = origins.below(path) or [path]
-            found.extend(Problem(math.inf, _unknown(whole, path, tree)) for whole in below)
+            found.extend(Problem(OVERRIDE, _unknown(whole, path, tree)) for whole in below)
         else:
             found.append(Problem(origins.line(path), _sentence(dict(entry), path, tree)))
     return found
@@ -96,14 +99,16 @@ def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) 
 def bools_for_numbers(tree: dict[str, Any], origins: Origins) -> list[Problem]:
     """Finds true and false where a number belongs, which pydantic would read as 1 and 0."""
 
-    def walk(section: dict[str, Any], above: KeyPath) -> Iterator[Problem]:
-        for key, value in section.items():
-            path = (*above, key)
-            if isinstance(value, dict):
-                yield from walk(value, path)
-            elif isinstance(value, bool) and is_float(path, tree):
-                text = f"'{'.'.join(path)}' wants a number, got {_shown(value)}."
-                yield Problem(origins.line(path), text)
+    def walk(value: Any, path: KeyPath) -> Iterator[Problem]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from walk(inner, (*path, key))
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                yield from walk(inner, (*path, str(index)))
+        elif isinstance(value, bool) and is_float(path, tree):
+            text = f"'{'.'.join(path)}' wants a number, got {_shown(value)}."
+            yield Problem(origins.line(path), text)
 
     return list(walk(tree, ()))
 

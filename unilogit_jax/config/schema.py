@@ -161,7 +161,9 @@ class Experiment(_Section):
         if self.eval.gold and self.model.scratch is None:
             problems.append("eval.gold needs model.scratch: a gold model is trained from scratch")
         if self.data.benchmark == "files" and self.data.forget is None:
-            problems.append("data.benchmark files needs data.forget, the path of the rows to forget")
+            problems.append(
+                "data.benchmark files needs data.forget, the path of the rows to forget"
+            )
         if self.data.benchmark == "tofu" and self.data.dir is None:
             problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
         if problems:

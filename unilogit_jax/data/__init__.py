@@ -3,7 +3,7 @@
 
 from unilogit_jax.data.batches import assemble, finetune_batches, row_order, unlearning_batches
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
-from unilogit_jax.data.examples import Example, Probe, Task
+from unilogit_jax.data.examples import Example, Probe, Source, Task
 from unilogit_jax.data.read import read_examples, read_rows
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
@@ -16,6 +16,7 @@ __all__ = [
     "Example",
     "Probe",
     "Rows",
+    "Source",
     "Task",
     "Tokenizer",
     "assemble",

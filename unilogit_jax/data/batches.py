@@ -12,7 +12,9 @@ from unilogit_jax.types import FORGET, IGNORE, RETAIN, Batch
 FORGET_STREAM, RETAIN_STREAM = 0, 1
 
 
-def row_order(rows: int, start: int, count: int, *, seed: int, stream: int) -> Int[np.ndarray, " N"]:
+def row_order(
+    rows: int, start: int, count: int, *, seed: int, stream: int
+) -> Int[np.ndarray, " N"]:
     """Rows at positions start..start+count of an endless stream of shuffled passes over all rows.
 
     Every pass holds each row once, in an order that depends on (seed, stream, pass) alone.
@@ -74,14 +76,19 @@ def unlearning_batches(
 
         def both(name: str, fill: int) -> np.ndarray:
             return np.concatenate(
-                [_widen(getattr(forget, name)[f], length, fill), _widen(getattr(retain, name)[r], length, fill)]
+                [
+                    _widen(getattr(forget, name)[f], length, fill),
+                    _widen(getattr(retain, name)[r], length, fill),
+                ]
             )
 
         def reference(values: np.ndarray | None) -> np.ndarray | None:
             if values is None:
                 return None
             picked = _widen(values[f], length, 0)
-            return np.concatenate([picked, np.zeros((retain_size, *picked.shape[1:]), picked.dtype)])
+            return np.concatenate(
+                [picked, np.zeros((retain_size, *picked.shape[1:]), picked.dtype)]
+            )
 
         return assemble(
             both("tokens", 0),

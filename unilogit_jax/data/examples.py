@@ -37,3 +37,17 @@ class Task:
     forget: tuple[Example, ...]
     retain: tuple[Example, ...]
     probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a benchmark finds its rows; each reads the fields that concern it."""
+
+    dir: str | None = None
+    """Folder of the benchmark's files."""
+    forget: str | None = None
+    """Path or split of the rows to forget."""
+    retain: str | None = None
+    """Path or split of the rows to keep."""
+    seed: int = 0
+    """Seed of generated rows."""

@@ -61,8 +61,10 @@ def _read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
     import datasets
 
     try:
-        table = datasets.Dataset.from_parquet(str(path)) if path.suffix == ".parquet" else (
-            datasets.Dataset.from_csv(str(path))
+        table = (
+            datasets.Dataset.from_parquet(str(path))
+            if path.suffix == ".parquet"
+            else (datasets.Dataset.from_csv(str(path)))
         )
     except Exception as error:
         raise DataError(f"{path} cannot be read as {TABLES[path.suffix]}: {error}") from error

@@ -44,7 +44,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     backend = Backend(models.BPE())
     # Digits one by one: years and numbers then share tokens instead of each being a name.
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -65,7 +68,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     """
     folder = Path(folder)
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any(
+        (folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
         raise WeightsError(
             f"no tokenizer in {folder}: expected tokenizer.json. "
             "Copy the tokenizer's files beside the weights."

@@ -131,9 +131,7 @@ class Evaluator:
             batch_size=self._batch_size,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        return [
-            (text.strip(), end in ids) for text, ids in zip(texts, outputs, strict=True)
-        ]
+        return [(text.strip(), end in ids) for text, ids in zip(texts, outputs, strict=True)]
 
 
 def _texts(probe: Probe) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ MEANINGS: dict[str, Meaning] = {
     "retain_probability": Meaning(
         "retain probability", "higher", "the same probability for questions to be kept"
     ),
-    "retain_rouge_l": Meaning("retain ROUGE-L", "higher", "the same ROUGE for questions to be kept"),
+    "retain_rouge_l": Meaning(
+        "retain ROUGE-L", "higher", "the same ROUGE for questions to be kept"
+    ),
     "retain_exact_match": Meaning(
         "retain held-out accuracy",
         "higher",
@@ -90,9 +92,7 @@ def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> di
         numbers["forget_choice"] = metrics.choice_accuracy(correct, wrong)
     if with_wrong and reference is not None:
         gold = _losses([i for i in reference.items if i.group == "forget" and i.wrong_nll])
-        ks = metrics.ks_distance(
-            metrics.truth_ratio(correct, wrong), metrics.truth_ratio(*gold)
-        )
+        ks = metrics.ks_distance(metrics.truth_ratio(correct, wrong), metrics.truth_ratio(*gold))
         numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
     if not np.isnan(evaluation.seen_accuracy):
         numbers["retain_seen_accuracy"] = evaluation.seen_accuracy

@@ -9,7 +9,11 @@ from jaxtyping import Array, Float
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.types import FORGET, RETAIN, Head, TokenStats
 
-PYDANTIC: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
+PYDANTIC: dict[str, Any] = {
+    "extra": "forbid",
+    "use_attribute_docstrings": True,
+    "allow_inf_nan": False,
+}
 """How a configuration file reads a method's fields; plain data, so that pydantic is not imported."""
 
 Result = tuple[Float[Array, ""], Any, dict[str, Float[Array, ""]]]

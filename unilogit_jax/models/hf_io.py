@@ -2,6 +2,7 @@
 """Hugging Face folders: config.json and safetensors files, checked before anything is read."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,7 +136,7 @@ def tensor_reader(files: dict[str, Path]) -> Callable[[str], np.ndarray]:
 
 def _inside(folder: Path, entry: Any) -> Path:
     """A plain file name; anything else could make us open files that are not the model's."""
-    if not isinstance(entry, str) or entry != Path(entry).name or "\\" in entry:
+    if not isinstance(entry, str) or not re.fullmatch(r"\w[\w.+-]*", entry):
         raise WeightsError(f"{folder / INDEX} points outside its folder: {entry!r}.")
     return folder / entry
 

@@ -148,6 +148,8 @@ def save(
         _write_json(part / "generation_config.json", {"_from_model_config": True, **generation})
         tensors = dict(hf_tensors(model, params, dtype=dtype))
         save_file(tensors, part / SINGLE, metadata={"format": "pt"})
+        # safetensors makes its file readable by the owner only, whatever the umask says.
+        (part / SINGLE).chmod((part / "config.json").stat().st_mode)
         os.replace(part, folder)
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written: {error}.") from None

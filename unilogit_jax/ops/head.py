@@ -12,7 +12,7 @@ from unilogit_jax.ops.log_odds import label_columns, log_odds
 from unilogit_jax.types import IGNORE, Head
 
 
-# JAX rebuilds the record around shapes and shardings too, so its fields are not checked at run time.
+# Unchecked at run time: JAX rebuilds the record around shapes and shardings too.
 @no_type_check
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)

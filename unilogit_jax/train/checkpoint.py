@@ -3,7 +3,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,14 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
@@ -75,7 +78,9 @@ class Checkpoints:
         """
         step = self.latest() if step is None else step
         if step is None:
-            raise CheckpointError(f"no checkpoint in {self.folder}: the stage had not saved one yet.")
+            raise CheckpointError(
+                f"no checkpoint in {self.folder}: the stage had not saved one yet."
+            )
         ocp = self._ocp
         where = self.folder / str(step)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}

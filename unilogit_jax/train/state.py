@@ -54,7 +54,9 @@ def init_state(
         param_shardings,
         transform_non_params=lambda _: whole,
     )
-    params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=param_shardings)(params)
+    params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=param_shardings)(
+        params
+    )
     opt_state = jax.jit(optimizer.init, out_shardings=opt_shardings)(params)
     head_sharding = None
     if ref_head is not None:
@@ -64,6 +66,9 @@ def init_state(
     step = jax.device_put(jnp.zeros((), jnp.int32), whole)
     state = TrainState(step=step, params=params, opt_state=opt_state, ref_head=ref_head)
     shardings = TrainState(
-        step=whole, params=param_shardings, opt_state=opt_shardings, ref_head=head_sharding  # pyright: ignore[reportArgumentType]
+        step=whole,
+        params=param_shardings,
+        opt_state=opt_shardings,
+        ref_head=head_sharding,  # pyright: ignore[reportArgumentType]
     )
     return state, shardings

@@ -46,7 +46,9 @@ def make_step(
             loss, method_state, metrics = method(stats, state.method_state)
             return loss, (method_state, metrics)
 
-        (_, (method_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (_, (method_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new_state = TrainState(
             step=state.step + 1,
@@ -55,7 +57,7 @@ def make_step(
             method_state=method_state,
             ref_head=state.ref_head,
         )
-        return new_state, metrics | {"grad_norm": optax.global_norm(grads)}
+        return new_state, metrics | {"grad_norm": optax.tree.norm(grads)}
 
     whole = NamedSharding(mesh, PartitionSpec())
     if shardings is None:
@@ -76,7 +78,9 @@ def token_stats(
     divergence = None
     if "ref_hidden" in method.needs:
         if batch.ref_hidden is None or ref_head is None:
-            raise ValueError(f"{type(method).__name__} needs the reference's hidden states and head.")
+            raise ValueError(
+                f"{type(method).__name__} needs the reference's hidden states and head."
+            )
         divergence = cast(DistributionMethod, method).divergence(
             output.hidden, output.head, batch.ref_hidden, ref_head, batch.labels
         )

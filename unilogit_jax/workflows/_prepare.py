@@ -14,6 +14,7 @@ from unilogit_jax.config import Experiment, Scratch
 from unilogit_jax.data import (
     Example,
     Rows,
+    Source,
     Task,
     Tokenizer,
     encode,
@@ -77,7 +78,8 @@ def prepare(experiment: Experiment, run: RunFolder | None = None) -> Prepared:
     """
     mesh = make_mesh(**experiment.mesh.model_dump())
     _check_rows(experiment, mesh)
-    task = BENCHMARKS[experiment.data.benchmark](experiment.data)
+    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
+    task = BENCHMARKS[experiment.data.benchmark](Source(**source))
     if experiment.model.scratch is not None:
         tokenizer, model = _from_scratch(experiment.model.scratch, task, experiment, run, mesh)
         base = None
@@ -106,7 +108,10 @@ def _from_scratch(
     if run is not None and (run.path / "tokenizer").is_dir():
         tokenizer = load_tokenizer_of(run)
     else:
-        texts = [_text(e) for e in task.forget + task.retain]
+        # Wrong answers belong to the text: split into more tokens than true ones they would look
+        # likelier per token, and choices and truth ratios would be biased.
+        wrong = [text for probe in task.probes for text in probe.wrong]
+        texts = [_text(e) for e in task.forget + task.retain] + wrong
         tokenizer = train_tokenizer(texts, vocab_size=scratch.vocab_size)
     config = models.DecoderConfig.scratch(
         vocab_size=len(tokenizer),
@@ -122,7 +127,9 @@ def _from_scratch(
 
 def _text(example: Example) -> str:
     # With the words of the prompt, which must be in the vocabulary too.
-    return f"{plain_prompt(example.question)} {example.answer}" if example.question else example.answer
+    return (
+        f"{plain_prompt(example.question)} {example.answer}" if example.question else example.answer
+    )
 
 
 def _from_weights(experiment: Experiment, mesh: Mesh) -> tuple[Tokenizer, Any, Any]:

@@ -173,7 +173,9 @@ def _caveats(summaries: Mapping[str, Mapping[str, float]]) -> list[str]:
     return caveats
 
 
-def _plots(run: RunFolder, summaries: Mapping[str, Mapping[str, float]]) -> list[tuple[str, object]]:
+def _plots(
+    run: RunFolder, summaries: Mapping[str, Mapping[str, float]]
+) -> list[tuple[str, object]]:
     bars = {
         MEANINGS[key].title: {name: n[key] for name, n in summaries.items() if key in n}
         for key in BARS
@@ -190,7 +192,9 @@ def _plots(run: RunFolder, summaries: Mapping[str, Mapping[str, float]]) -> list
     }
     if len(points) > 1:
         made.append(("Forgetting against keeping", run.plots / "tradeoff.png"))
-        plot_tradeoff(made[-1][1], {k: v for k, v in points.items() if k != "gold"}, points.get("gold"))
+        plot_tradeoff(
+            made[-1][1], {k: v for k, v in points.items() if k != "gold"}, points.get("gold")
+        )
     return made  # pyright: ignore[reportReturnType]
 
 

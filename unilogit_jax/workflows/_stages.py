@@ -74,7 +74,16 @@ def unlearn_stage(
         **references,
     )
     return _run_stage(
-        prepared, name, method, batches, start, training, len(prepared.forget), run, console, ref_head
+        prepared,
+        name,
+        method,
+        batches,
+        start,
+        training,
+        len(prepared.forget),
+        run,
+        console,
+        ref_head,
     )
 
 

@@ -34,7 +34,9 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     problems, facts = [], []
     forget = before.get("forget_exact_match"), after.get("forget_exact_match")
     if forget[0] is not None and forget[1] is not None:
-        facts.append(f"exact answers to forgotten questions {_percent(forget[0])} -> {_percent(forget[1])}")
+        facts.append(
+            f"exact answers to forgotten questions {_percent(forget[0])} -> {_percent(forget[1])}"
+        )
         if forget[0] > 0 and forget[1] > LEAST_FORGETTING * forget[0]:
             problems.append("more than half of the forgotten answers are still given word for word")
     retain = before.get("retain_exact_match"), after.get("retain_exact_match")
@@ -42,7 +44,9 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
         facts.append(f"to kept questions {_percent(retain[0])} -> {_percent(retain[1])}")
         if retain[0] - retain[1] > MOST_RETAIN_LOSS + 1e-9:
             lost = 100 * (retain[0] - retain[1])
-            problems.append(f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)")
+            problems.append(
+                f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)"
+            )
     if problems:
         return Verdict(False, f"FAILED: {'; '.join(problems)}. {_sentence(facts)}")
     return Verdict(True, f"PASSED. {_sentence(facts)}")

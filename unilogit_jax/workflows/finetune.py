@@ -61,7 +61,9 @@ def finetune(
         with console.stage("evaluating"):
             results = Results({"finetuned": prepared.evaluator()(params)})
         show(console, title, results)
-        next_commands = (f"unilogit unlearn CONFIG model.scratch=null model.weights={run.path}",)
+        switches = "model.scratch=null eval.gold=false" if experiment.model.scratch else ""
+        command = f"unilogit unlearn CONFIG {switches} model.weights={run.path}"
+        next_commands = (" ".join(command.split()),)
         write_all(
             run,
             console,

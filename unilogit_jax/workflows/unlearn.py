@@ -102,7 +102,11 @@ def finish(
             title=title,
             config_yaml=dump_config(experiment),
             next_commands=next_commands,
-            facts={"name": experiment.name, "method": experiment.method.name, "seed": experiment.output.seed},
+            facts={
+                "name": experiment.name,
+                "method": experiment.method.name,
+                "seed": experiment.output.seed,
+            },
         )
     console.title(verdict.text)
     console.line(f"report: {run.report}")

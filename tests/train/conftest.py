@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny model, tiny rows, and a function that makes a training stage of them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from unilogit_jax import models, sharding
+from unilogit_jax.data import Rows, unlearning_batches
+from unilogit_jax.methods import Unilogit
+from unilogit_jax.train import (
+    Checkpoints,
+    Stage,
+    fit,
+    init_state,
+    make_optimizer,
+    make_step,
+    reference_for,
+)
+from unilogit_jax.types import IGNORE
+
+CONFIG = models.DecoderConfig.scratch(vocab_size=64, width=32, layers=2, heads=4, kv_heads=2)
+
+
+def make_rows(n: int, length: int, seed: int) -> Rows:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 64, (n, length)).astype(np.int32)
+    lengths = rng.integers(length // 2, length + 1, n).astype(np.int32)
+    labels = np.full((n, length), IGNORE, np.int32)
+    for r, size in enumerate(lengths):
+        labels[r, 2 : size - 1] = tokens[r, 3:size]
+    return Rows(tokens, labels, lengths)
+
+
+class Progress:
+    """Takes what the loop says and keeps the steps."""
+
+    def __init__(self):
+        self.steps: list[int] = []
+
+    def update(self, step: int, **numbers: float) -> None:
+        self.steps.append(step)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Rig:
+    """Makes the pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
+
+    def __init__(self, mesh_sizes: dict[str, int], method: Any = None, steps: int = 6):
+        count = int(np.prod(list(mesh_sizes.values())))
+        self.mesh = sharding.make_mesh(**mesh_sizes, devices=jax.devices()[:count])
+        self.method = Unilogit(retain_weight=2.0) if method is None else method
+        self.model, self.params = models.init(CONFIG, jax.random.key(1), mesh=self.mesh)
+        self.apply = models.apply_fn(self.model)
+        self.forget, retain = make_rows(24, 12, 0), make_rows(40, 16, 1)
+        self.optimizer = make_optimizer(steps, learning_rate=1e-2, schedule="cosine")
+        extra, self.ref_head = reference_for(
+            self.method, self.apply, self.params, self.forget, batch_size=16, mesh=self.mesh
+        )
+        self.batches = unlearning_batches(
+            self.forget, retain, batch_size=8, retain_size=16, seed=0, **extra
+        )
+        self.steps = steps
+
+    def state(self):
+        return init_state(
+            self.params,
+            self.optimizer,
+            axes=models.logical_axes(self.model),
+            mesh=self.mesh,
+            ref_head=self.ref_head,
+        )
+
+    def stage(self, **changes: Any) -> Stage:
+        _, shardings = self.state()
+        options = {"steps": self.steps, "checkpoint_every": 2, "log_every": 1} | changes
+        step_fn = make_step(self.method, self.apply, self.optimizer, self.mesh, shardings=shardings)
+        return Stage(
+            name="unlearn", step_fn=step_fn, batch_at=self.batches, mesh=self.mesh, **options
+        )
+
+    def run(self, folder, stage: Stage | None = None):
+        """The final state and the logged lines."""
+        lines: list[dict[str, float]] = []
+        with Checkpoints(folder, keep=3) as checkpoints:
+            state = fit(
+                self.stage() if stage is None else stage,
+                self.state()[0],
+                checkpoints,
+                progress=Progress(),
+                log=lambda **line: lines.append(line),
+            )
+        return state, lines
+
+
+@pytest.fixture
+def rig():
+    return Rig

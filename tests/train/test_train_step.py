@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step: the right gradient, the same on one and eight devices, bit for bit on one mesh."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
+from unilogit_jax.sharding import put_batch
+from unilogit_jax.train import make_optimizer, make_step
+from unilogit_jax.types import FORGET, RETAIN
+
+ONE = {"data": 1, "fsdp": 1, "tensor": 1}
+METHODS = [Unilogit(retain_weight=2.0), Npo(), Undial(), GradDiff()]
+MESHES = [
+    {"data": 1, "fsdp": 8, "tensor": 1},
+    {"data": 1, "fsdp": 4, "tensor": 2},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+]
+
+
+def gradients(rig_):
+    """Loss and gradients of the first batch, through the step itself: SGD with rate one."""
+    optimizer = optax.sgd(1.0)
+    step = make_step(rig_.method, rig_.apply, optimizer, rig_.mesh)
+    state, _ = rig_.state()
+    state = replace(state, opt_state=optimizer.init(state.params))
+    before = jax.tree.map(np.asarray, state.params)
+    after, metrics = step(state, put_batch(rig_.batches(0), rig_.mesh))
+    grads = jax.tree.map(lambda a, b: a - np.asarray(b), before, after.params)
+    return {name: float(x) for name, x in metrics.items()}, grads
+
+
+def dense_loss(rig_, params, batch):
+    """Unilogit and the retain term from full logits, written from the definitions."""
+    logits = rig_.apply(params, batch).logits()
+    v = logits.shape[-1]
+    logp = jax.nn.log_softmax(logits)
+    onehot = jax.nn.one_hot(batch.labels, v, dtype=bool)
+    alternatives = jax.nn.logsumexp(jnp.where(onehot, -jnp.inf, logits), axis=-1, keepdims=True)
+    target = jnp.where(onehot, alternatives - np.log(v - 1), logits)
+    kl = jnp.sum(jnp.exp(logp) * (logp - jax.nn.log_softmax(target)), axis=-1)
+    nll = -jnp.sum(jnp.where(onehot, logp, 0), axis=-1)
+    forget = (batch.labels >= 0) & (batch.sets == FORGET)
+    retain = (batch.labels >= 0) & (batch.sets == RETAIN)
+    return jnp.sum(kl * forget) / forget.sum() + 2.0 * jnp.sum(nll * retain) / retain.sum()
+
+
+def worst(a, b):
+    """max|a - b| / max|a| over the whole tree."""
+    size = max(np.abs(x).max() for x in jax.tree.leaves(a))
+    return (
+        max(
+            np.abs(x - y).max() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        )
+        / size
+    )
+
+
+def test_the_step_descends_the_gradient_of_the_paper_s_loss(rig):
+    one = rig(ONE)
+    batch = put_batch(one.batches(0), one.mesh)
+    wanted, grads = jax.jit(jax.value_and_grad(partial(dense_loss, one)))(one.params, batch)
+    numbers, got = gradients(one)
+    assert numbers["loss"] == pytest.approx(float(wanted), rel=1e-5)
+    assert worst(jax.tree.map(np.asarray, grads), got) <= 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_one_and_eight_devices_give_the_same_loss_and_gradients(rig, method):
+    numbers, grads = gradients(rig(ONE, method))
+    meshes = MESHES if method.name == "unilogit" else MESHES[1:2]
+    for sizes in meshes:
+        other, other_grads = gradients(rig(sizes, method))
+        for name in ("forget_loss", "forget_nll", "retain_nll"):
+            assert other[name] == pytest.approx(numbers[name], rel=1e-6), (sizes, name)
+        assert worst(grads, other_grads) <= 1e-5, sizes
+
+
+def test_one_and_eight_devices_log_the_same_run_to_a_millionth(rig, tmp_path):
+    def losses(sizes, name):
+        _, lines = rig(sizes, steps=3).run(tmp_path / name)
+        return [line["loss"] for line in lines]
+
+    assert losses(MESHES[1], "eight") == pytest.approx(losses(ONE, "one"), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [ONE, MESHES[1]], ids=["one", "eight"])
+def test_a_run_repeats_bit_for_bit_on_one_mesh(rig, tmp_path, sizes):
+    first, first_lines = rig(sizes).run(tmp_path / "a")
+    again, again_lines = rig(sizes).run(tmp_path / "b")
+    assert first_lines == again_lines
+    for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(again.params), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_the_step_consumes_its_state_and_leaves_the_start_alone(rig):
+    one = rig(ONE)
+    state, shardings = one.state()
+    step = make_step(one.method, one.apply, one.optimizer, one.mesh, shardings=shardings)
+    step(state, put_batch(one.batches(0), one.mesh))
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(one.params))
+
+
+def test_weights_and_optimizer_state_are_divided_over_the_mesh(rig):
+    eight = rig(MESHES[1])
+    state, _ = eight.state()
+    adam = next(
+        s
+        for s in jax.tree.leaves(state.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
+        if hasattr(s, "mu")
+    )
+    for tree in (state.params, adam.mu, adam.nu):
+        kernel = tree["layers"]["attn"]["q_proj"]["kernel"]
+        assert kernel.addressable_shards[0].data.size == kernel.size // 8
+
+
+def test_a_method_without_what_it_needs_is_refused(rig):
+    one = rig(ONE, Undial())
+    one.ref_head = None
+    state, shardings = one.state()
+    step = make_step(one.method, one.apply, one.optimizer, one.mesh, shardings=shardings)
+    with pytest.raises(ValueError, match="hidden states"):
+        step(state, put_batch(one.batches(0), one.mesh))
+
+
+def test_norms_are_not_decayed_and_kernels_are():
+    params = {"a": {"kernel": jnp.ones((2, 2))}, "norm": {"scale": jnp.ones(2)}}
+    optimizer = make_optimizer(10, learning_rate=0.1, warmup=0.0, weight_decay=0.5, clip=None)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    assert np.allclose(updates["a"]["kernel"], -0.1 * 0.5) and (updates["norm"]["scale"] == 0).all()
