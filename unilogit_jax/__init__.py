@@ -43,7 +43,7 @@ _ATTRIBUTES = {
 __all__ = ["__version__", *_SUBMODULES, *_ATTRIBUTES]
 
 if TYPE_CHECKING:
-    from unilogit_jax import (
+    from unilogit_jax import (  # noqa: F401
         benchmarks,
         config,
         data,

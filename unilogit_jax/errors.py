@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors for people: what is wrong, where, what to do. The command line prints them without a traceback."""
+"""Errors for people: what is wrong, where, what to do; printed without a traceback."""
 
 import difflib
 from collections.abc import Iterable

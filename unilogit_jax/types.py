@@ -15,11 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
-
-HostOrDevice = Array | np.ndarray
-"""Batches are made of NumPy arrays on the host and hold device arrays once placed."""
 
 IGNORE = -100
 """Label of a position that is not supervised (the value Hugging Face and PyTorch use)."""
@@ -40,19 +36,19 @@ class Batch:
 
     `labels[b, t]` is the token that position t has to predict (the shift by one is already done) or
     `IGNORE`. `segments` numbers the examples of the whole batch from 1; 0 is padding, and attention
-    never crosses from one number to another.
+    never crosses from one number to another. On the host the fields are NumPy arrays.
     """
 
-    tokens: Int[HostOrDevice, "B L"]
-    labels: Int[HostOrDevice, "B L"]
-    segments: Int[HostOrDevice, "B L"]
-    positions: Int[HostOrDevice, "B L"]
-    sets: Int[HostOrDevice, "B L"]
-    weights: Float[HostOrDevice, "B L"]
+    tokens: Int[Array, "B L"]
+    labels: Int[Array, "B L"]
+    segments: Int[Array, "B L"]
+    positions: Int[Array, "B L"]
+    sets: Int[Array, "B L"]
+    weights: Float[Array, "B L"]
     """1 at supervised positions, 0 elsewhere; a method may be given other weights."""
-    ref_log_odds: Float[HostOrDevice, "B L"] | None = None
+    ref_log_odds: Float[Array, "B L"] | None = None
     """The label's log-odds under the frozen reference model, for methods that need them."""
-    ref_hidden: Float[HostOrDevice, "B L D"] | None = None
+    ref_hidden: Float[Array, "B L D"] | None = None
     """The reference model's last hidden states, for methods that need its whole distribution."""
     num_segments: int = _static(0)
     """Number of examples, padding segment 0 included: a static size for segment sums."""

@@ -48,7 +48,7 @@ class Progress:
 
 
 class Rig:
-    """Makes the pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
+    """The pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
 
     def __init__(self, mesh_sizes: dict[str, int], method: Any = None, steps: int = 6):
         count = int(np.prod(list(mesh_sizes.values())))

@@ -12,8 +12,8 @@ from unilogit_jax.errors import DataError, suggest
 def load_tofu(source: Source) -> Task:
     """Reads the forget and retain splits from `source.dir` (files such as forget10.json).
 
-    Where the perturbed files lie beside them (forget10_perturbed.json, retain_perturbed.json), their
-    wrong answers are scored too, and compared with the paraphrased true answer, as TOFU does.
+    Where the perturbed files (forget10_perturbed.json, retain_perturbed.json) lie beside them,
+    their wrong answers are scored too and compared with the paraphrased true answer, as TOFU does.
 
     Raises:
       DataError: the folder or a split's file is missing; the message names what is there.
@@ -57,6 +57,7 @@ def _probes(
             probes.append(Probe(row["question"], row["answer"], group, wrong, paraphrase))
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{where}: expected question, answer, paraphrased_answer and a list perturbed_answer."
+                f"{where}: expected question, answer, paraphrased_answer and a list "
+                "perturbed_answer."
             ) from error
     return tuple(probes)

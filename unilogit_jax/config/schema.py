@@ -49,7 +49,7 @@ class Data(_Section):
     """What to forget and what to keep."""
 
     benchmark: Literal["toy", "tofu", "files"] = "files"
-    """toy: invented people; tofu: TOFU's files in `dir`; files: your own `forget` and `retain` files."""
+    """toy: invented people; tofu: TOFU's files in `dir`; files: your own `forget` and `retain`."""
     dir: str | None = None
     """Folder of a benchmark's files."""
     forget: str | None = None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows make up update number i: a pure function of (seed, i), so one integer resumes a run."""
+"""Which rows make up update i: a pure function of (seed, i), so one integer resumes a run."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -115,17 +116,17 @@ def assemble(
     rows, length = tokens.shape
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
     real = positions < lengths[:, None]
-    return Batch(
-        tokens=tokens,
-        labels=labels,
-        segments=np.where(real, np.arange(1, rows + 1, dtype=np.int32)[:, None], 0),
-        positions=np.ascontiguousarray(positions),
-        sets=np.where(real, sets[:, None], 0),
-        weights=(labels != IGNORE).astype(np.float32),
-        ref_log_odds=ref_log_odds,
-        ref_hidden=ref_hidden,
-        num_segments=rows + 1,
-    )
+    arrays: dict[str, Any] = {
+        "tokens": tokens,
+        "labels": labels,
+        "segments": np.where(real, np.arange(1, rows + 1, dtype=np.int32)[:, None], 0),
+        "positions": np.ascontiguousarray(positions),
+        "sets": np.where(real, sets[:, None], 0),
+        "weights": (labels != IGNORE).astype(np.float32),
+        "ref_log_odds": ref_log_odds,
+        "ref_hidden": ref_hidden,
+    }
+    return Batch(**arrays, num_segments=rows + 1)
 
 
 def _widen(values: np.ndarray, length: int, fill: int) -> np.ndarray:

@@ -20,8 +20,8 @@ Template = Literal["auto", "plain", "chat"]
 class Rows:
     """Encoded examples, padded on the right to one length.
 
-    `labels` are shifted: `labels[r, t]` is the token that follows `tokens[r, t]`, or IGNORE where the
-    next token belongs to the prompt or to the padding.
+    `labels[r, t]` is the token that follows `tokens[r, t]`, or IGNORE where that token belongs to
+    the prompt or to the padding.
     """
 
     tokens: Int[np.ndarray, "B L"]
@@ -47,11 +47,11 @@ def prompt_ids(tokenizer: Tokenizer, question: str, *, template: Template = "aut
 
 
 def plain_prompt(question: str) -> str:
-    """The prompt of models without a chat template; a space and the answer follow it.
+    r"""The prompt of models without a chat template; a space and the answer follow it.
 
     Example:
       >>> plain_prompt("Who?")
-      'Question: Who?\\nAnswer:'
+      'Question: Who?\nAnswer:'
 
     """
     return f"Question: {question}\nAnswer:"
@@ -62,9 +62,9 @@ def encode_example(
 ) -> tuple[list[int], int]:
     """Token ids of one example and the number of leading ids that are not supervised.
 
-    The whole text is tokenised at once and cut at `max_length`; the ids of the prompt alone say where
-    the answer starts. The closing end token is part of the answer. Plain text is supervised from its
-    second token on and gets no end token.
+    The whole text is tokenised at once and cut at `max_length`; the ids of the prompt alone say
+    where the answer starts. The closing end token is part of the answer. Plain text is supervised
+    from its second token on and gets no end token.
     """
     if example.question is None:
         ids = (_start(tokenizer) + _ids(tokenizer, example.answer))[:max_length]

@@ -24,9 +24,9 @@ class Probe:
     group: Literal["forget", "retain"]
     wrong: tuple[str, ...] = ()
     paraphrase: str | None = None
-    """Another wording of the true answer; where there is one, wrong answers are compared with it."""
+    """Another wording of the true answer, which wrong answers are then compared with."""
     pattern: str | None = None
-    """A regular expression that every well-formed answer to this question matches, if one is known."""
+    """A regular expression that every well-formed answer to this question matches, if known."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ TABLES = {".csv": "csv", ".parquet": "parquet"}
 
 
 def read_examples(path: str | Path) -> list[Example]:
-    """Reads a JSON Lines file, a JSON list, a CSV or a Parquet file of rows.
+    """Reads rows from JSON Lines, a JSON list, CSV or Parquet.
 
     Each row holds "question" and "answer", or "text". Other fields are ignored.
 
     Raises:
-      DataError: the file is missing, empty or not text, or a row is not of that form; the message names
-        the line and what was expected.
+      DataError: the file is missing, empty or not text, or a row is not of that form; the message
+        names the line and what was expected.
 
     """
     rows = read_rows(path)

@@ -9,7 +9,7 @@ from typing import Any
 from unilogit_jax.errors import WeightsError
 
 Tokenizer = Any
-"""A `transformers.PreTrainedTokenizerBase`; Any, so that transformers is imported only where used."""
+"""A `transformers.PreTrainedTokenizerBase`; Any, so that transformers is imported late."""
 
 FILES = (
     "tokenizer.json",

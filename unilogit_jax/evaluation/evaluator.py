@@ -135,7 +135,7 @@ class Evaluator:
 
 
 def _texts(probe: Probe) -> tuple[str, ...]:
-    """The texts that are scored for one probe: the answer, its paraphrase if any, the wrong ones."""
+    """The texts scored for one probe: the answer, its paraphrase if any, the wrong ones."""
     paraphrases = () if probe.paraphrase is None else (probe.paraphrase,)
     return (probe.answer, *paraphrases, *probe.wrong)
 

@@ -20,10 +20,10 @@ from unilogit_jax.types import RETAIN, Batch, ModelOutput
 
 @dataclass(frozen=True)
 class Scores:
-    """Per row: the mean negative log-likelihood of its answer tokens, and whether all are the arg-max.
+    """Per row: mean negative log-likelihood of the answer tokens, and whether all are the arg-max.
 
-    The second is greedy exact match: greedy decoding reproduces an answer just if, given the answer so
-    far, each next token is the arg-max.
+    The second is greedy exact match: greedy decoding reproduces an answer just if, given the answer
+    so far, each next token is the arg-max.
     """
 
     nll: Float[np.ndarray, " B"]

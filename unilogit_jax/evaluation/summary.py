@@ -50,7 +50,8 @@ MEANINGS: dict[str, Meaning] = {
     "forget_malformed": Meaning(
         "forget malformed answers",
         "like gold",
-        "share of generated answers that are empty, unfinished, repetitive or no sentence of the kind asked for",
+        "share of generated answers that are empty, unfinished, repetitive or no sentence of the "
+        "kind asked for",
     ),
     "retain_probability": Meaning(
         "retain probability", "higher", "the same probability for questions to be kept"
@@ -61,7 +62,8 @@ MEANINGS: dict[str, Meaning] = {
     "retain_exact_match": Meaning(
         "retain held-out accuracy",
         "higher",
-        "share of the questions to be kept that are answered word for word; held out where the benchmark has phrasings that training never saw",
+        "share of the questions to be kept that are answered word for word; held out where the "
+        "benchmark has phrasings that training never saw",
     ),
     "retain_seen_accuracy": Meaning(
         "retain accuracy", "higher", "the same on questions seen in training"
@@ -88,11 +90,11 @@ def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> di
     numbers = {**_group("forget", forget), **_group("retain", retain)}
     with_wrong = [i for i in forget if i.wrong_nll]
     if with_wrong:
-        correct, wrong = _losses(with_wrong)
-        numbers["forget_choice"] = metrics.choice_accuracy(correct, wrong)
+        numbers["forget_choice"] = metrics.choice_accuracy(*_losses(with_wrong))
     if with_wrong and reference is not None:
-        gold = _losses([i for i in reference.items if i.group == "forget" and i.wrong_nll])
-        ks = metrics.ks_distance(metrics.truth_ratio(correct, wrong), metrics.truth_ratio(*gold))
+        gold = [i for i in reference.items if i.group == "forget" and i.wrong_nll]
+        ratios = [metrics.truth_ratio(*_losses(items)) for items in (with_wrong, gold)]
+        ks = metrics.ks_distance(*ratios)
         numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
     if not np.isnan(evaluation.seen_accuracy):
         numbers["retain_seen_accuracy"] = evaluation.seen_accuracy

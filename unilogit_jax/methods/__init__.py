@@ -9,7 +9,7 @@ from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
 
 METHODS = {"unilogit": Unilogit, "npo": Npo, "undial": Undial, "grad_diff": GradDiff}
-"""Name in a configuration file -> class. `Finetune` trains models and is not an unlearning method."""
+"""Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
 __all__ = [
     "METHODS",

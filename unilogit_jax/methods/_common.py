@@ -14,7 +14,7 @@ PYDANTIC: dict[str, Any] = {
     "use_attribute_docstrings": True,
     "allow_inf_nan": False,
 }
-"""How a configuration file reads a method's fields; plain data, so that pydantic is not imported."""
+"""How a configuration file reads a method's fields; plain data, pydantic is not imported."""
 
 Result = tuple[Float[Array, ""], Any, dict[str, Float[Array, ""]]]
 """Loss, new method state, metrics."""
@@ -24,8 +24,8 @@ class Method(Protocol):
     """A method: a frozen dataclass whose fields are its hyper-parameters.
 
     `needs` names what the trainer has to provide beyond the label's log-odds: "ref_log_odds" (one
-    number per forget token, cached once) or "ref_hidden" (the reference's hidden states, cached once;
-    the method then defines `divergence`).
+    number per forget token, cached once) or "ref_hidden" (the reference's hidden states, cached
+    once; the method then defines `divergence`).
     """
 
     needs: ClassVar[frozenset[str]]

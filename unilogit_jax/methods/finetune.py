@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain finetuning: the negative log-likelihood of every supervised token. Makes models, unlearns nothing."""
+"""Plain finetuning: the negative log-likelihood of every supervised token; it unlearns nothing."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -16,7 +16,8 @@ from unilogit_jax.types import FORGET, TokenStats
 class Npo:
     """Treats each forget answer as the losing side of a preference, against the start model.
 
-    L = -(2/beta) mean_i log sigmoid(-beta (log p(y_i) - log p_ref(y_i))) + retain_weight * NLL(retain)
+    L = -(2/beta) mean_i log sigmoid(-beta (log p(y_i) - log p_ref(y_i)))
+        + retain_weight * NLL(retain)
 
     The mean runs over forget answers, the log-probabilities are sums over an answer's tokens.
 

@@ -15,7 +15,7 @@ from unilogit_jax.errors import CheckpointError
 class Checkpoints:
     """The numbered checkpoints of one stage. Use as a context manager: leaving it waits for writes.
 
-    Each holds named trees of arrays and a small dict of facts (such as the stage's number of steps).
+    Each holds named trees of arrays and a few facts (such as the stage's number of steps).
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 1):
@@ -50,7 +50,7 @@ class Checkpoints:
 
         """
         ocp = self._ocp
-        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items: dict[str, Any] = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
         marks = {name: _marks(tree) for name, tree in trees.items()}
         items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
         if not self._manager.save(step, args=ocp.args.Composite(**items)):
@@ -65,8 +65,8 @@ class Checkpoints:
         """Reads named trees into the shapes, dtypes and shardings of `targets` and verifies them.
 
         Args:
-          targets: trees of arrays, or of `jax.ShapeDtypeStruct`s with shardings, by name; trees that are
-            not named are not read.
+          targets: trees of arrays, or of `jax.ShapeDtypeStruct`s with shardings, by name; trees
+            that are not named are not read.
           step: which one; None means the newest.
 
         Returns:

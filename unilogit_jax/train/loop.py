@@ -93,7 +93,7 @@ def resume(stage: Stage, state: TrainState, checkpoints: Checkpoints) -> TrainSt
     saved, facts = checkpoints.restore(_saved(state))
     if facts["steps"] != stage.steps:
         raise CheckpointError(
-            f"the checkpoint in {checkpoints.folder} belongs to a stage of {facts['steps']} updates, "
+            f"the checkpoint in {checkpoints.folder} is of a stage of {facts['steps']} updates, "
             f"this one has {stage.steps}. Resume with the configuration of that run."
         )
     return replace(state, params=saved["params"], **saved["training"])

@@ -30,7 +30,7 @@ def reference_for(
       mesh: where to run.
 
     Returns:
-      The arrays that `data.unlearning_batches` takes, and the reference's head where a method needs it.
+      The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
 
     """
     if not method.needs:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One update: a pure function of (state, batch), compiled once with shardings, its state donated."""
+"""One update: a pure function of (state, batch), compiled once, sharded, its state donated."""
 
 from collections.abc import Callable
 from typing import Any, cast

@@ -31,7 +31,7 @@ from unilogit_jax.workflows._runs import is_run, load_stage, load_tokenizer_of
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A checked experiment: task, tokenizer, token rows, model and (unless made here) its weights."""
+    """A checked experiment: task, tokenizer, rows, model and (unless made here) its weights."""
 
     experiment: Experiment
     task: Task
@@ -143,7 +143,7 @@ def _from_weights(experiment: Experiment, mesh: Mesh) -> tuple[Tokenizer, Any, A
 
 
 def _check_rows(experiment: Experiment, mesh: Mesh) -> None:
-    """Refuses batches that the mesh cannot divide: they would silently be copied to every device."""
+    """Refuses batches that the mesh cannot divide: every device would get a copy of them."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     unlearn, finetune = experiment.unlearn, experiment.finetune
     rows = {

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from unilogit_jax.evaluation import MEANINGS, Evaluation, Item, summarize
 from unilogit_jax.run import (
@@ -31,8 +32,9 @@ SHOWN = 5
 """Questions shown per group."""
 
 MALFORMED_CAVEAT = (
-    "Plain Unilogit drives every answer token to probability 1/V, function words included, so answers "
-    "about what was forgotten come out malformed, while gold, which never saw it, answers fluently."
+    "Plain Unilogit drives every answer token to probability 1/V, function words included, so "
+    "answers about what was forgotten come out malformed, while gold, which never saw it, answers "
+    "fluently."
 )
 KS_CAVEAT = (
     "The truth-ratio KS distance is a ratio of two small probabilities and cannot see a collapsed "
@@ -173,9 +175,7 @@ def _caveats(summaries: Mapping[str, Mapping[str, float]]) -> list[str]:
     return caveats
 
 
-def _plots(
-    run: RunFolder, summaries: Mapping[str, Mapping[str, float]]
-) -> list[tuple[str, object]]:
+def _plots(run: RunFolder, summaries: Mapping[str, Mapping[str, float]]) -> list[tuple[str, Path]]:
     bars = {
         MEANINGS[key].title: {name: n[key] for name, n in summaries.items() if key in n}
         for key in BARS
@@ -195,7 +195,7 @@ def _plots(
         plot_tradeoff(
             made[-1][1], {k: v for k, v in points.items() if k != "gold"}, points.get("gold")
         )
-    return made  # pyright: ignore[reportReturnType]
+    return made
 
 
 def _format(key: str, value: float | None) -> str:

@@ -18,7 +18,7 @@ MODEL_FILE = "model.json"
 """The model's shape, beside the run's other files."""
 
 TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
-"""Names of stages: the model that knows everything, the one that never saw the forget rows, the result."""
+"""Stages: the model that knows everything, the one that never saw the forget rows, the result."""
 
 
 def is_run(path: Path) -> bool:

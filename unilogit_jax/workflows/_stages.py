@@ -132,4 +132,9 @@ def _run_stage(
         Checkpoints(folder, keep=output.keep_checkpoints) as checkpoints,
     ):
         log.truncate_after(name, checkpoints.latest() or 0)
-        return fit(stage, state, checkpoints, progress=progress, log=log.write).params
+
+        def write(**line: Any) -> None:
+            for bad in log.write(**line):
+                console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
+
+        return fit(stage, state, checkpoints, progress=progress, log=write).params

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the model that is to be unlearned: from scratch or from weights, on forget and retain rows."""
+"""Trains the model that is to be unlearned, from scratch or from weights, on all rows."""
 
 from collections.abc import Sequence
 from pathlib import Path

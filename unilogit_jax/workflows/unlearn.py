@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job: take a model, remove the forget rows, and show what it knew before and knows after."""
+"""The main job: remove the forget rows from a model; show what it knew before and knows after."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ def unlearn(
 ) -> RunFolder:
     """Unlearns as the experiment says and evaluates before and after.
 
-    A model made from scratch is trained on forget and retain rows first; with `eval.gold` a second one
-    is trained on the retain rows alone, to show what forgetting should look like.
+    A model made from scratch is trained on forget and retain rows first; with `eval.gold` a second
+    one is trained on the retain rows alone, to show what forgetting should look like.
 
     Args:
       experiment: the complete configuration.
