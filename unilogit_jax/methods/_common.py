@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all methods share: the protocol, weighted means over a set, and the retain term."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +20,7 @@ Result = tuple[Float[Array, ""], Any, dict[str, Float[Array, ""]]]
 """Loss, new method state, metrics."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """A method: a frozen dataclass whose fields are its hyper-parameters.
 
@@ -35,6 +36,7 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
 class DistributionMethod(Method, Protocol):
     """A method that compares with a whole teacher distribution, token by token."""
 

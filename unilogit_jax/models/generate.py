@@ -15,7 +15,7 @@ from unilogit_jax.models.cache import make_cache
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.sharding import replicated
 
-BUCKET = 16
+BUCKET = 32
 """Prompt lengths are padded to multiples of this, so that few shapes are compiled."""
 
 

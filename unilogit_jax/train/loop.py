@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -16,6 +16,7 @@ from unilogit_jax.train.state import TrainState
 from unilogit_jax.types import Batch
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where the loop reports to."""
 

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mesh and the table from logical axes to mesh axes."""
+
+import jax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.sharding import make_mesh, partition_spec
+
+
+def test_one_axis_takes_the_devices_that_remain():
+    assert dict(make_mesh(tensor=2).shape) == {"data": 1, "fsdp": 4, "tensor": 2}
+    assert dict(make_mesh(data=-1, fsdp=1).shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+
+
+@pytest.mark.parametrize("sizes", [{"data": 3, "fsdp": 1}, {"data": -1, "fsdp": -1}, {"tensor": 3}])
+def test_sizes_that_do_not_fit_are_refused(sizes):
+    with pytest.raises(ConfigError, match=r"mesh: .*(devices|only one)"):
+        make_mesh(**sizes)
+
+
+def test_an_axis_that_does_not_divide_is_dropped():
+    mesh = make_mesh(fsdp=4, tensor=2)
+    assert partition_spec(("embed", "mlp"), (8, 6), mesh) == P("fsdp", "tensor")
+    assert partition_spec(("embed", "mlp"), (6, 5), mesh) == P(None, None)
+    assert partition_spec(("batch", None), (8, 3), mesh) == P(("data", "fsdp"), None)
+
+
+def test_axes_are_auto_so_that_plain_jit_code_runs():
+    kinds = make_mesh().axis_types
+    assert all(kind == jax.sharding.AxisType.Auto for kind in kinds)
