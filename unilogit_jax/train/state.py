@@ -23,7 +23,8 @@ class TrainState:
     """float32 master weights."""
     opt_state: Any
     method_state: Any = ()
-    ref_head: Head | None = None
+    ref_head: Any = None
+    """Head of the frozen reference, or None. Any: trees of shardings have this shape too."""
 
 
 def init_state(

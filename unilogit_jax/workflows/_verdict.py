@@ -32,6 +32,9 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
 
     """
     problems, facts = [], []
+    likely = before.get("forget_probability"), after.get("forget_probability")
+    if likely[0] is not None and likely[1] is not None:
+        facts.append(f"probability of forgotten answers {likely[0]:.3f} -> {likely[1]:.3f}")
     forget = before.get("forget_exact_match"), after.get("forget_exact_match")
     if forget[0] is not None and forget[1] is not None:
         facts.append(
