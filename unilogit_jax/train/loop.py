@@ -67,12 +67,15 @@ def fit(
     start = int(state.step)
     for i in range(start, stage.steps):
         began = time.perf_counter()
+        if i == start:
+            # Silence here looks like a hang.
+            progress.note("compiling the step ...")
         batch = put_batch(stage.batch_at(i), stage.mesh)
         state, metrics = stage.step_fn(state, batch)
         done = i + 1
         if i == start:
             jax.block_until_ready(metrics)
-            progress.note(f"first update, with compilation: {time.perf_counter() - began:.1f} s")
+            progress.note(f"compiled, first update done: {time.perf_counter() - began:.1f} s")
         if done % stage.log_every == 0 or done == stage.steps or i == start:
             numbers = {name: float(value) for name, value in metrics.items()}
             log(stage=stage.name, step=done, **numbers)

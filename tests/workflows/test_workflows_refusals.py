@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Problems with data and weights are found before anything is written, and said in one sentence."""
+
+import json
+
+import pytest
+
+from unilogit_jax import cli
+
+GOOD = '{"question": "Who was Vela?", "answer": "A baker."}\n'
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, overrides):
+    """refused(*overrides) -> the message; exit code 2, no traceback, no run folder."""
+    (tmp_path / "retain.jsonl").write_text(GOOD)
+
+    def call(*words: str) -> str:
+        out = tmp_path / "run"
+        there = sorted(tmp_path.rglob("*"))
+        assert cli.main(["unlearn", "toy", *overrides, *words, "--out", str(out)]) == 2
+        message = capsys.readouterr().err
+        assert "Traceback" not in message and message.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == there, "nothing was written"
+        return message
+
+    return call
+
+
+def files(tmp_path, forget: str) -> tuple[str, ...]:
+    (tmp_path / "forget.jsonl").write_text(forget)
+    return (
+        "data.benchmark=files",
+        f"data.forget={tmp_path}/forget.jsonl",
+        f"data.retain={tmp_path}/retain.jsonl",
+    )
+
+
+@pytest.mark.parametrize("bad", ["{broken", '["a list"]', '{"question": "Who?"}', '{"answer": ""}'])
+def test_a_bad_row_is_named_by_its_line_with_what_was_expected(refused, tmp_path, bad):
+    message = refused(*files(tmp_path, GOOD + bad + "\n"))
+    assert "forget.jsonl" in message and "expected" in message and '{"text": ...}' in message
+    assert "line 2" in message or "forget.jsonl:2" in message
+
+
+def test_a_missing_file_is_refused_with_a_suggestion(refused, tmp_path):
+    words = files(tmp_path, GOOD)
+    message = refused(*words, f"data.forget={tmp_path}/forgot.jsonl")
+    assert "not found" in message and "Did you mean 'forget.jsonl'?" in message
+
+
+def test_an_empty_forget_set_is_refused(refused, tmp_path):
+    assert "is empty" in refused(*files(tmp_path, "\n"))
+
+
+def test_a_row_without_answer_after_cutting_is_refused(refused, tmp_path):
+    row = json.dumps({"question": "zqx " * 200, "answer": "Yes."}) + "\n"
+    message = refused(*files(tmp_path, GOOD + row), "data.max_length=16")
+    assert "forget.jsonl" in message and "data.max_length" in message
+
+
+def test_weights_that_are_not_there_are_refused(refused, tmp_path):
+    words = ("model.scratch=null", "eval.gold=false", f"model.weights={tmp_path}/none")
+    assert str(tmp_path / "none") in refused(*words[1:], *words[:1])
+
+
+def test_a_missing_tofu_split_is_refused_with_what_is_there(refused, tmp_path):
+    (tmp_path / "forget10.json").write_text(GOOD)
+    message = refused("data.benchmark=tofu", f"data.dir={tmp_path}", "data.forget=forget11")
+    assert "The folder holds: forget10" in message and "Did you mean 'forget10'?" in message
+
+
+def test_a_batch_that_the_mesh_cannot_divide_is_refused(refused):
+    assert "unlearn.batch_size" in refused("unlearn.batch_size=3", "mesh.fsdp=8")
