@@ -32,8 +32,8 @@ def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = 
     """A mesh with the axes data, fsdp, tensor; at most one size may be -1, "all that remain".
 
     Example:
-      >>> make_mesh(fsdp=1, devices=jax.devices()[:1]).shape
-      OrderedDict({'data': 1, 'fsdp': 1, 'tensor': 1})
+      >>> dict(make_mesh(fsdp=1, devices=jax.devices()[:1]).shape)
+      {'data': 1, 'fsdp': 1, 'tensor': 1}
 
     Raises:
       ConfigError: the sizes do not multiply to the number of devices.
@@ -63,8 +63,9 @@ def partition_spec(
     """The PartitionSpec of an array from the logical names of its axes.
 
     Example:
-      >>> partition_spec(("embed", "mlp"), (8, 6), make_mesh(fsdp=1, devices=jax.devices()[:1]))
-      PartitionSpec('fsdp', 'tensor')
+      >>> mesh = make_mesh(fsdp=1, devices=jax.devices()[:1])
+      >>> tuple(partition_spec(("embed", "mlp"), (8, 6), mesh))
+      ('fsdp', 'tensor')
 
     """
     entries: list[Any] = []

@@ -1,15 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tiny finished run that most tests read, and the settings it was made with."""
-
-import hashlib
-from collections.abc import Callable
-from pathlib import Path
+"""The settings of runs as small as they get, and no compile cache for verbs run in this process."""
 
 import pytest
-
-from unilogit_jax import workflows
-from unilogit_jax.config import Experiment, load_config
-from unilogit_jax.run import Console, RunFolder
 
 TINY = (
     "model.scratch.width=32",
@@ -38,32 +30,6 @@ def no_compile_cache(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Callable[..., Experiment]:
-    """tiny(*overrides) -> the tiny experiment."""
-    return lambda *overrides: load_config("toy", *TINY, *overrides)
-
-
-@pytest.fixture(scope="session")
 def overrides() -> tuple[str, ...]:
     """The same as words of a command line."""
     return TINY
-
-
-@pytest.fixture(scope="session")
-def toy_run(tiny, tmp_path_factory) -> RunFolder:
-    """A finished run with gold; tests only read it."""
-    out = tmp_path_factory.mktemp("toy") / "run"
-    return workflows.unlearn(tiny(), out=out, console=Console(quiet=True))
-
-
-@pytest.fixture(scope="session")
-def hashes() -> Callable[[Path], dict[str, str]]:
-    """hashes(folder) -> file -> hash of its contents."""
-
-    def of(folder: Path) -> dict[str, str]:
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        return {
-            str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
-        }
-
-    return of

@@ -66,7 +66,7 @@ def count_steps(rows: int, *, batch_size: int, steps: int | None, epochs: float)
     """Number of updates: `steps`, or else `epochs` passes over the rows, rounded up.
 
     Example:
-      >>> count_steps(400, batch_size=32, steps=None, epochs=5)
+      >>> count_steps(400, batch_size=32, steps=None, epochs=5.0)
       63
 
     """
