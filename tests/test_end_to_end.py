@@ -56,6 +56,8 @@ def test_a_run_leaves_everything_that_it_promises(done):
     for name in ("env.json", "log.txt", "metrics.jsonl", "report.html", "model.json"):
         assert (path / name).stat().st_size > 0, name
     assert done.status == "done"
+    env = json.loads((path / "env.json").read_text())
+    assert env["ended"] and env["resumed"] == [], "an undisturbed run ended once and resumed never"
     assert {p.name for p in (path / "checkpoints").iterdir()} == {
         "target",
         "gold",
@@ -146,8 +148,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(done, tmp_path, monkeypa
     assert len(places) == len(set(places)) == 10 + 10 + 6
 
 
-# Orbax reads an item's files at once; those still under way when one fails complain to nobody.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_one_sentence_and_exit_code_2(done, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(done.path, copy)

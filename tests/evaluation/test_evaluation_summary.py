@@ -111,7 +111,7 @@ def test_retain_accuracy_may_fall_by_three_points(before, after, passed):
         {"forget_exact_match": 0.0, "retain_exact_match": after},
     )
     assert verdict.passed is passed
-    assert verdict.text.startswith("PASSED" if passed else "FAILED")
+    assert str(verdict).startswith("PASSED" if passed else "FAILED")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: resumed runs equal uninterrupted ones, damage is noticed, nothing is overwritten."""
 
+import gc
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +141,20 @@ def test_the_fingerprint_sees_a_swap_and_a_sign():
     x = jnp.array([1.0, 2.0, 3.0])
     marks = {int(fingerprint(v)) for v in (x, x[::-1], -x, x.at[1].add(1e-6))}
     assert len(marks) == 4
+
+
+def test_a_damaged_checkpoint_leaves_nothing_behind_to_complain(tmp_path, monkeypatch):
+    tree = {f"x{i}": jnp.arange(65536.0) + i for i in range(8)}
+    save(tmp_path, tree)
+    for path in (tmp_path / "1" / "params").rglob("*"):
+        if path.is_file() and path.stat().st_size > 2000:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: complaints.append(args.exc_value))
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CheckpointError, match="Requested byte range"),
+    ):
+        checkpoints.restore({"params": tree})
+    gc.collect()
+    assert complaints == []

@@ -6,27 +6,13 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from unilogit_jax import __version__
 from unilogit_jax.cli._jax import cache_folder
+from unilogit_jax.run.environment import PACKAGES, version_of
 
-_PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "safetensors",
-    "numpy",
-    "pydantic",
-    "rich",
-    "matplotlib",
-)
+_SHOWN_TOO = ("pydantic", "rich", "matplotlib")
 _SETTINGS = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
 _GIB = 1024**3
 
@@ -47,11 +33,8 @@ def run(args: argparse.Namespace) -> int:
 def _versions() -> Iterator[tuple[str, str]]:
     yield "unilogit_jax", f"{__version__} ({Path(__file__).parents[1]})"
     yield "python", platform.python_version()
-    for name in _PACKAGES:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield name, "not installed"
+    for name in (*PACKAGES, *_SHOWN_TOO):
+        yield name, version_of(name) or "not installed"
 
 
 def _machine() -> Iterator[tuple[str, str]]:

@@ -61,11 +61,9 @@ def _read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
     import datasets
 
     try:
-        table = (
-            datasets.Dataset.from_parquet(str(path))
-            if path.suffix == ".parquet"
-            else (datasets.Dataset.from_csv(str(path)))
-        )
+        parquet = path.suffix == ".parquet"
+        read = datasets.Dataset.from_parquet if parquet else datasets.Dataset.from_csv
+        table = read(str(path))
     except Exception as error:
         raise DataError(f"{path} cannot be read as {TABLES[path.suffix]}: {error}") from error
     return [(f"{path}, row {i}", dict(row)) for i, row in enumerate(table, start=1)]

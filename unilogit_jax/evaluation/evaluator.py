@@ -2,7 +2,7 @@
 """Measures one set of weights on a task: likelihoods, generated answers, and what they say."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class Evaluator:
             row += len(nll)
         rouges = metrics.rouge_many([i.answer for i in items], [i.truth for i in items])
         items = [
-            Item(**{**asdict(item), "rouge_l": rouge.rougeL_recall})
+            replace(item, rouge_l=rouge.rougeL_recall)
             for item, rouge in zip(items, rouges, strict=True)
         ]
         return Evaluation(tuple(items), float(seen))

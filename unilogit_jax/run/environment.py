@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = (
+PACKAGES = (
     "jax",
     "jaxlib",
     "flax",
@@ -22,6 +22,7 @@ _PACKAGES = (
     "safetensors",
     "numpy",
 )
+"""Packages whose versions decide what a run does."""
 _SECRET_NAME = re.compile(r"token$|password|passwd|secret|api[-_]?key|credential", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{8,}|(?<=//)[^/@\s]+@")
 _HIDDEN = "***"
@@ -45,7 +46,7 @@ def describe_environment() -> dict[str, Any]:
         "command_line": hide_secrets(sys.argv),
         "working_directory": str(Path.cwd()),
         "versions": {"unilogit_jax": package_version(), "python": platform.python_version()}
-        | {name: _version(name) for name in _PACKAGES},
+        | {name: version_of(name) for name in PACKAGES},
         "platform": platform.platform(),
         "git": _git_state(Path.cwd()),
     }
@@ -90,7 +91,14 @@ def hide_secrets(arguments: Sequence[str]) -> list[str]:
     return shown
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package, or None.
+
+    Example:
+      >>> version_of("no-such-package") is None
+      True
+
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

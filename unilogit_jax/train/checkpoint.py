@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unilogit_jax.errors import CheckpointError
+from unilogit_jax.train.event_loops import patient_event_loops
 
 
 class Checkpoints:
@@ -85,14 +86,14 @@ class Checkpoints:
         where = self.folder / str(step)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}
         try:
-            read = self._manager.restore(
-                step, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **items)
-            )
+            with patient_event_loops():
+                read = self._manager.restore(
+                    step, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **items)
+                )
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"checkpoint {where} cannot be read, its files are damaged or of another model. "
-                f"Delete that folder to fall back on an earlier one. ({reason})"
+                f"Delete that folder to fall back on an earlier one. ({_reason(error)})"
             ) from error
         for name in targets:
             if _marks(read[name]) != read["facts"]["fingerprints"].get(name):
@@ -124,3 +125,10 @@ def fingerprint(tree: Any) -> Any:
 
 def _marks(tree: Any) -> list[int]:
     return [int(x) for x in jax.tree.leaves(fingerprint(tree))]
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong first: the innermost cause, without the listing of storage settings."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200]

@@ -115,6 +115,15 @@ def show(console: Console, title: str, results: Results) -> None:
                 console.line(f"    {name:8} {_shorten(answer)}{mark}")
 
 
+def write_evaluations(run: RunFolder, results: Results) -> dict[str, dict[str, float]]:
+    """Writes eval/, one file per column, and returns the numbers of every column."""
+    summaries = results.summaries()
+    for name, evaluation in results.evaluations.items():
+        items = {"summary": summaries[name], "items": evaluation.as_dicts()}
+        write_json(run.eval / f"{name}.json", items)
+    return summaries
+
+
 def write_all(
     run: RunFolder,
     console: Console,
@@ -127,10 +136,7 @@ def write_all(
     facts: Mapping[str, object],
 ) -> None:
     """Writes eval/, summary.json, plots and report.html."""
-    summaries = results.summaries()
-    for name, evaluation in results.evaluations.items():
-        items = {"summary": summaries[name], "items": evaluation.as_dicts()}
-        write_json(run.eval / f"{name}.json", items)
+    summaries = write_evaluations(run, results)
     flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
     passed = {} if verdict is None else {"passed": verdict.passed}
     seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}

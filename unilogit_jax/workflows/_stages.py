@@ -56,10 +56,9 @@ def unlearn_stage(
     """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is."""
     training = prepared.experiment.unlearn
     retain_size = round(training.batch_size * training.retain_ratio)
-    apply_fn = models.apply_fn(prepared.model)
     references, ref_head = reference_for(
         method,
-        apply_fn,
+        models.apply_fn(prepared.model),
         start,
         prepared.forget,
         batch_size=prepared.experiment.eval.batch_size,

@@ -18,6 +18,9 @@ class Verdict:
     passed: bool
     text: str
 
+    def __str__(self) -> str:
+        return f"{'PASSED' if self.passed else 'FAILED'}. {self.text}"
+
 
 def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     """Compares the summaries before and after unlearning.
@@ -51,8 +54,8 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
                 f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)"
             )
     if problems:
-        return Verdict(False, f"FAILED: {'; '.join(problems)}. {_sentence(facts)}")
-    return Verdict(True, f"PASSED. {_sentence(facts)}")
+        return Verdict(False, f"{_sentence(problems)} {_sentence(facts)}")
+    return Verdict(True, _sentence(facts))
 
 
 def _percent(x: float) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from unilogit_jax.config import load_config
 from unilogit_jax.evaluation import Evaluator
-from unilogit_jax.run import Console, RunFolder, write_json
+from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._prepare import Prepared, prepare
-from unilogit_jax.workflows._results import Results, show
+from unilogit_jax.workflows._results import Results, show, write_evaluations
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, load_stage, stages_of
 
 
@@ -35,11 +35,7 @@ def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, di
         with console.stage(f"evaluating {column}"):
             results.evaluations[column] = evaluator(params)
     show(console, prepared.experiment.name, results)
-    summaries = results.summaries()
-    for name, evaluation in results.evaluations.items():
-        contents = {"summary": summaries[name], "items": evaluation.as_dicts()}
-        write_json(folder.eval / f"{name}.json", contents)
-    return summaries
+    return write_evaluations(folder, results)
 
 
 def ask(

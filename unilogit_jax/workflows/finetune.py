@@ -6,12 +6,10 @@ from pathlib import Path
 
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.run import Console, RunFolder
-from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._results import Results, show, write_all
-from unilogit_jax.workflows._runs import TARGET, write_model
+from unilogit_jax.workflows._runs import TARGET
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage
-from unilogit_jax.workflows.unlearn import describe
 
 
 def finetune(
@@ -41,14 +39,9 @@ def finetune(
     console = Console() if console is None else console
     title = f"{experiment.name}: finetune"
     console.title(f"unilogit · {title}")
-    with console.stage("reading data and weights"):
-        prepared = prepare(experiment, resume)
-    describe(console, prepared)
     with session(
         experiment, out=out, resume=resume, console=console, verb="finetune", notes=notes
-    ) as run:
-        console.line(f"run folder: {run.path}")
-        write_model(run, prepared.model, prepared.tokenizer)
+    ) as (prepared, run):
         params = train_stage(
             prepared,
             TARGET,

@@ -8,9 +8,9 @@ from typing import Any
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.run import Console, RunFolder
-from unilogit_jax.workflows._prepare import Prepared, prepare
+from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._results import Results, show, write_all
-from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, write_model
+from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage, unlearn_stage
 from unilogit_jax.workflows._verdict import judge
@@ -47,14 +47,9 @@ def unlearn(
     method = experiment.method
     title = f"{experiment.name}: {method.name}"
     console.title(f"unilogit · unlearn · {title}")
-    with console.stage("reading data and weights"):
-        prepared = prepare(experiment, resume)
-    describe(console, prepared)
     with session(
         experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
-    ) as run:
-        console.line(f"run folder: {run.path}")
-        write_model(run, prepared.model, prepared.tokenizer)
+    ) as (prepared, run):
         results = Results()
         evaluator = prepared.evaluator()
         start = _start_and_gold(prepared, evaluator, results, run, console)
@@ -63,25 +58,11 @@ def unlearn(
             params = unlearn_stage(prepared, stage, chosen, start=start, run=run, console=console)
             with console.stage(f"evaluating {column}"):
                 results.evaluations[column] = evaluator(params)
-        finish(run, console, results, title=title, experiment=experiment)
+        _finish(run, console, results, title=title, experiment=experiment)
     return run
 
 
-def describe(console: Console, prepared: Prepared) -> None:
-    """One line on the model and one on the data."""
-    config, task = prepared.model.config, prepared.task
-    console.line(
-        f"model: {config.layers} layers, width {config.width}, vocabulary {config.vocab_size}, "
-        f"{prepared.parameters:,} parameters, {config.dtype} · "
-        f"{prepared.mesh.size} device(s)"
-    )
-    console.line(
-        f"data: {task.name}, {len(task.forget)} rows to forget, {len(task.retain)} to keep, "
-        f"up to {prepared.everything.length} tokens a row"
-    )
-
-
-def finish(
+def _finish(
     run: RunFolder, console: Console, results: Results, *, title: str, experiment: Experiment
 ) -> None:
     """Prints the table, says the verdict, writes the report."""
@@ -108,7 +89,7 @@ def finish(
                 "seed": experiment.output.seed,
             },
         )
-    console.title(verdict.text)
+    console.title(str(verdict))
     console.line(f"report: {run.report}")
     console.line(f"everything else is in {run.path}; next, try:")
     for command in next_commands:
