@@ -129,7 +129,7 @@ def test_a_verdict_names_every_problem_and_the_numbers():
         {"forget_exact_match": 1.0, "retain_exact_match": 0.9},
         {"forget_exact_match": 0.8, "retain_exact_match": 0.8},
     ).text
-    for part in ("more than half", "fell by 10.0 points", "100.0 % -> 80.0 %", "90.0 % -> 80.0 %"):
+    for part in ("More than half", "fell by 10.0 points", "100.0 % -> 80.0 %", "90.0 % -> 80.0 %"):
         assert part in text
 
 
