@@ -23,6 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "vocab": ("tensor",),
     "layers": (),
     "head_dim": (),
+    "positions": (),
     "norm": (),
 }
 """Logical axis -> mesh axes. An axis that does not divide a dimension is dropped there."""

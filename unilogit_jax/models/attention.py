@@ -1,43 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention of the decoder: the mask, and one place that chooses the kernel."""
+"""Attention of the decoder: what a query may see, and one place that chooses the kernel."""
+
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What every query may see; without segments: itself and all keys before it."""
+
+    query_segments: Int[Array, "B L"] | None = None
+    key_segments: Int[Array, "B S"] | None = None
+    mask: Bool[Array, "B 1 L S"] | None = None
+    """True where a query may look: all of it in one array, for kernels that want that."""
+    window: int | None = field(default=None, metadata={"static": True})
+    """Keys that a query sees at most, its own included."""
+
+
+def look(
+    query_segments: Int[Array, "B L"] | None,
+    key_segments: Int[Array, "B S"] | None,
+    offset: Int[Array, ""] | int = 0,
+    window: int | None = None,
+) -> Sight:
+    """The sight of queries that see their own segment, nothing ahead, and `window` keys at most.
+
+    Args:
+      query_segments: segment of every query; None: rows are one text each, and there is no cache.
+      key_segments: segment of every key.
+      offset: index of the first query among the keys (a cache holds earlier keys).
+      window: how far back a query sees; None is all the way.
+
+    """
+    if query_segments is None or key_segments is None:
+        return Sight(window=window)
+    return Sight(
+        query_segments=query_segments,
+        key_segments=key_segments,
+        mask=segment_mask(query_segments, key_segments, offset, window),
+        window=window,
+    )
+
+
 def attention(
     query: Float[Array, "B L H head_dim"],
     key: Float[Array, "B S K head_dim"],
     value: Float[Array, "B S K head_dim"],
-    mask: Bool[Array, "B 1 L S"] | None = None,
+    sight: Sight,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    kernel: str = "auto",
 ) -> Float[Array, "B L H head_dim"]:
-    """softmax(query key / sqrt(head_dim)) value, the softmax in float32.
+    """softmax(cap(scale query key)) value over what is in sight, the softmax in float32.
 
     Args:
       query: rotated queries.
       key: rotated keys; H must be a multiple of K (grouped queries).
       value: values.
-      mask: True where a query may look; None means causal, all rows full.
+      sight: which keys each query sees.
+      scale: of the scores; None means head_dim^-1/2.
+      softcap: scores become cap tanh(score / cap) before the mask.
+      kernel: "xla", "cudnn" (NVIDIA; bfloat16, no softcap), or "auto", which is xla.
 
     Returns:
       The mixed values, [B, L, H, head_dim].
 
     Example:
       >>> x = jnp.ones((1, 3, 2, 4))
-      >>> attention(x, x, x).shape
+      >>> attention(x, x, x, Sight()).shape
       (1, 3, 2, 4)
 
     """
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=mask is None)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    mask = sight.mask
+    if mask is None and (sight.window is not None or softcap is not None):
+        mask = _causal_mask(query.shape[1], sight.window)
+    if softcap is not None:
+        return _capped(query, key, value, mask, scale=factor, softcap=softcap)
+    return jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        mask=mask,
+        is_causal=mask is None,
+        scale=factor,
+        implementation="cudnn" if kernel == "cudnn" else "xla",
+    )
 
 
 def segment_mask(
     query_segments: Int[Array, "B L"],
     key_segments: Int[Array, "B S"],
     offset: Int[Array, ""] | int = 0,
+    window: int | None = None,
 ) -> Bool[Array, "B 1 L S"]:
-    """True where key and query belong to one segment and the key does not lie ahead.
+    """True where key and query belong to one segment and the key lies neither ahead nor too far.
 
     Padding (segment 0) sees padding, so no row of the mask is empty and nothing becomes NaN; no
     other segment sees padding.
@@ -46,6 +108,7 @@ def segment_mask(
       query_segments: segment of every query.
       key_segments: segment of every key.
       offset: index of the first query among the keys (a cache holds earlier keys).
+      window: keys further back than this, the query's own counted as the first, are not seen.
 
     Example:
       >>> segment_mask(jnp.array([[1, 2]]), jnp.array([[1, 2]]))[0, 0].tolist()
@@ -53,6 +116,33 @@ def segment_mask(
 
     """
     length, keys = query_segments.shape[1], key_segments.shape[1]
-    ahead = jnp.arange(keys)[None, :] > offset + jnp.arange(length)[:, None]
+    back = offset + jnp.arange(length)[:, None] - jnp.arange(keys)[None, :]
+    seen = back >= 0 if window is None else (back >= 0) & (back < window)
     same = query_segments[:, None, :, None] == key_segments[:, None, None, :]
-    return same & ~ahead[None, None]
+    return same & seen[None, None]
+
+
+def _causal_mask(length: int, window: int | None) -> Bool[Array, "1 1 L L"]:
+    ones = jnp.ones((1, length), jnp.int32)
+    return segment_mask(ones, ones, 0, window)
+
+
+def _capped(
+    query: Float[Array, "B L H head_dim"],
+    key: Float[Array, "B S K head_dim"],
+    value: Float[Array, "B S K head_dim"],
+    mask: Bool[Array, "rows 1 L S"] | None,
+    *,
+    scale: float,
+    softcap: float,
+) -> Float[Array, "B L H head_dim"]:
+    """Attention with capped scores, which jax.nn.dot_product_attention does not have."""
+    b, length, heads, width = query.shape
+    groups = key.shape[2]
+    grouped = query.reshape(b, length, groups, heads // groups, width)
+    scores = jnp.einsum("blkgd,bskd->bkgls", grouped, key, preferred_element_type=jnp.float32)
+    scores = softcap * jnp.tanh(scores * (scale / softcap))
+    if mask is not None:
+        scores = jnp.where(mask[:, :, None], scores, jnp.finfo(jnp.float32).min)
+    shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bkgls,bskd->blkgd", shares, value).reshape(query.shape)

@@ -1,40 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes and switches of a decoder: plain frozen values, no arrays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unilogit_jax.errors import ConfigError, suggest
+from unilogit_jax.models.checks import check_name, check_positive
+from unilogit_jax.models.rope import Rope
 
-ROPE_KINDS = ("default", "llama3")
 DTYPES = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rope:
-    """Rotary position embedding; the last four fields count only for the kind "llama3"."""
-
-    theta: float = 10000.0
-    """Base of the wavelengths."""
-    kind: str = "default"
-    factor: float = 8.0
-    """Wavelengths beyond `original_max_length / low_freq_factor` are stretched by this."""
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    """Wavelengths below `original_max_length / high_freq_factor` are kept as they are."""
-    original_max_length: int = 8192
-    """Length that the model was first trained at."""
-
-    def __post_init__(self) -> None:
-        _check_name("rope.kind", self.kind, ROPE_KINDS)
-        _check_positive(
-            "rope.", self, ("theta", "factor", "low_freq_factor", "original_max_length")
-        )
-        if self.high_freq_factor <= self.low_freq_factor:
-            raise ConfigError(
-                f"rope.high_freq_factor ({self.high_freq_factor}) must be larger than "
-                f"rope.low_freq_factor ({self.low_freq_factor})."
-            )
+CHOICES: dict[str, tuple[str, ...]] = {
+    "norm": ("rms", "rms_late", "rms_one", "layer"),
+    "block": ("pre", "sandwich", "post", "parallel", "parallel_shared"),
+    "qk_norm": ("none", "head", "full"),
+    "activation": ("silu", "gelu", "gelu_tanh", "relu"),
+    "attention": ("auto", "xla", "cudnn"),
+    "dtype": DTYPES,
+}
+"""Field -> the words it may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,29 +32,98 @@ class DecoderConfig:
     kv_heads: int
     head_dim: int
     mlp_width: int
-    rope: Rope = field(default_factory=Rope)
+    block: str = "pre"
+    """Where norms stand: before attention and MLP (pre), after them (post), on both sides
+    (sandwich); parallel adds attention and MLP of the same input, under one shared norm or two."""
+    norm: str = "rms"
+    """rms: x / rms(x), rounded, times w; rms_late: times w, then rounded; rms_one: times 1 + w,
+    then rounded; layer: LayerNorm with bias."""
     norm_eps: float = 1e-5
+    qk_norm: str = "none"
+    """Norm of queries and keys before rotation: of each head, or of all heads together (full)."""
+    activation: str = "silu"
+    gated: bool = True
+    """The MLP multiplies its activation by a second projection."""
+    qkv_bias: bool = False
+    out_bias: bool = False
+    """Bias of the projection behind attention."""
+    mlp_bias: bool = False
+    head_bias: bool = False
+    """Bias of an untied output head."""
+    rope: Rope | None = field(default_factory=Rope)
+    """Rotary positions; None: learned ones, added to the embedding."""
+    local_rope: Rope | None = None
+    """Rotary positions of local layers, where they differ."""
+    local_layers: tuple[bool, ...] = ()
+    """For each layer whether it sees `window` tokens only; empty: none does."""
+    window: int | None = None
+    """Tokens that a local layer sees, the present one included."""
+    attention_scale: float | None = None
+    """Factor of attention scores; None: head_dim^-1/2."""
+    attention_softcap: float | None = None
+    """Scores become cap tanh(score / cap)."""
+    final_softcap: float | None = None
+    """The same for the logits."""
+    embedding_scale: float | None = None
+    """Factor of the token embedding, rounded to the compute dtype first."""
     tie_embeddings: bool = True
     """One array serves as embedding and as output head."""
     max_length: int = 2048
     """Longest row, prompt and answer together."""
     dtype: str = "float32"
     """Type of the computation; parameters have their own."""
+    attention: str = "auto"
+    """Kernel of attention; auto chooses by device, dtype and shape."""
     init_scale: float = 0.02
     """Standard deviation of fresh weights."""
     family: str = "llama"
     """The Hugging Face `model_type` whose folder layout the weights are read and written in."""
+    hf_config: str | None = field(default=None, compare=False, repr=False)
+    """The config.json (JSON text) that this was read from; an export passes it on."""
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width")
-        _check_positive("", self, (*sizes, "norm_eps", "max_length", "init_scale"))
-        _check_name("dtype", self.dtype, DTYPES)
+        check_positive("", self, (*sizes, "norm_eps", "max_length", "init_scale"))
+        for name, known in CHOICES.items():
+            check_name(name, getattr(self, name), known)
         if self.heads % self.kv_heads:
             raise ConfigError(
                 f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})."
             )
-        if self.head_dim % 2:
-            raise ConfigError(f"head_dim must be even for rotary positions, got {self.head_dim}.")
+        for rope in (self.rope, self.local_rope):
+            if rope is not None:
+                rope.check_head(self.head_dim)
+        if self.local_layers and len(self.local_layers) != self.layers:
+            raise ConfigError(
+                f"local_layers has {len(self.local_layers)} entries for {self.layers} layers."
+            )
+        if any(self.local_layers) and (self.window is None or self.window < 1):
+            raise ConfigError(f"local layers need a window of at least 1, got {self.window}.")
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer sees only the last `window` tokens."""
+        return bool(self.local_layers) and self.local_layers[layer]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DecoderConfig":
+        """The configuration that `dataclasses.asdict` took apart, also after a trip through JSON.
+
+        Example:
+          >>> from dataclasses import asdict
+          >>> config = DecoderConfig.scratch(vocab_size=8, width=8, heads=2)
+          >>> DecoderConfig.from_dict(asdict(config)) == config
+          True
+
+        """
+        values = dict(values)
+        for name in ("rope", "local_rope"):
+            if values.get(name) is not None:
+                rope = dict(values[name])
+                for factors in ("short_factors", "long_factors"):
+                    rope[factors] = tuple(rope.get(factors, ()))
+                values[name] = Rope(**rope)
+        values["local_layers"] = tuple(values.get("local_layers", ()))
+        return cls(**values)
 
     @classmethod
     def scratch(
@@ -118,17 +171,3 @@ class DecoderConfig:
             "heads": heads,
         }
         return cls(**(derived | sizes | others))
-
-
-def _check_positive(prefix: str, config: Any, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value > 0:
-            raise ConfigError(f"{prefix}{name} must be larger than 0, got {value}.")
-
-
-def _check_name(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{field} '{value}' is unknown; known: {', '.join(known)}.{suggest(value, known)}"
-        )

@@ -2,20 +2,25 @@
 """The decoder: one Flax Linen module, shaped by its configuration, layers stacked and scanned."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from unilogit_jax.models.attention import attention, segment_mask
+from unilogit_jax.models.attention import Sight, look
 from unilogit_jax.models.cache import Cache
 from unilogit_jax.models.config import DecoderConfig
-from unilogit_jax.models.rope import rope_frequencies, rope_table, rotate
+from unilogit_jax.models.layer import Layer, Norm, parameter
+from unilogit_jax.models.rope import rope_table
+from unilogit_jax.models.runs import Run, layer_runs
 from unilogit_jax.sharding import partition_spec
 from unilogit_jax.types import Head, ModelOutput
+
+Stream = tuple[Float[Array, "B L D"], Cache | None]
+Tables = dict[bool, tuple[Array, Array] | None]
 
 
 class Decoder(nn.Module):
@@ -60,176 +65,152 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.index
         if positions is None:
             positions = (start + jnp.arange(length))[None, :]
-        mask = None
+        key_segments = segments
         if cache is not None:
             segments = jnp.ones_like(tokens) if segments is None else segments
-            written = jax.lax.dynamic_update_slice(
+            key_segments = jax.lax.dynamic_update_slice(
                 cache.segments, segments.astype(cache.segments.dtype), (0, start)
             )
-            cache = dataclasses.replace(cache, segments=written)
-            mask = segment_mask(segments, written, start)
-        elif segments is not None:
-            mask = segment_mask(segments, segments)
-        frequencies = rope_frequencies(config.rope, config.head_dim)
-        table = rope_table(positions, frequencies, config.dtype)
+            cache = dataclasses.replace(cache, segments=key_segments)
+        kinds = {config.is_local(i) for i in range(config.layers)}
+        sights = {
+            local: look(segments, key_segments, start, config.window if local else None)
+            for local in kinds
+        }
+        tables = {local: self._rotary(positions, segments, local) for local in kinds}
 
-        shape = (config.vocab_size, config.width)
-        embedding = Table(config, shape, name="embed")()
-        x = jnp.take(embedding, tokens, axis=0).astype(config.dtype)
-        (x, cache), _ = self._layers()(
-            (_pin(x, self.mesh), cache), jnp.arange(config.layers), table, mask
-        )
-        x = Norm(config, name="norm")(x)
-        kernel = embedding if config.tie_embeddings else Table(config, shape, name="lm_head")()
-        output = ModelOutput(hidden=x, head=Head(kernel=kernel, layout="vd"))
+        embedding, _ = self._table("embed", config.vocab_size, "vocab")
+        x = self._embed(embedding, tokens, positions)
+        x, cache = self._run_layers((x, cache), sights, tables)
+        x = Norm(config, config.width, name="norm")(x)
+        output = ModelOutput(hidden=x, head=self._head(embedding))
         if cache is None:
             return output
         return output, dataclasses.replace(cache, index=cache.index + length)
 
-    def _layers(self) -> Any:
-        layer = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
-        scanned = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-            length=self.config.layers,
-            metadata_params={nn.PARTITION_NAME: "layers"},
+    def _embed(
+        self,
+        embedding: Float[Array, "V D"],
+        tokens: Int[Array, "B L"],
+        positions: Int[Array, "rows L"],
+    ) -> Float[Array, "B L D"]:
+        config = self.config
+        x = jnp.take(embedding, tokens, axis=0).astype(config.dtype)
+        if config.embedding_scale is not None:
+            x = x * jnp.asarray(config.embedding_scale, x.dtype)
+        if config.rope is None:
+            places, _ = self._table("positions", config.max_length, "positions")
+            x = x + jnp.take(places, positions, axis=0).astype(config.dtype)
+        return pin(x, self.mesh)
+
+    def _rotary(
+        self, positions: Int[Array, "rows L"], segments: Int[Array, "B L"] | None, local: bool
+    ) -> tuple[Array, Array] | None:
+        config = self.config
+        rope = config.local_rope if local and config.local_rope is not None else config.rope
+        if rope is None:
+            return None
+        return rope_table(positions, rope, config.head_dim, config.dtype, segments)
+
+    def _head(self, embedding: Float[Array, "V D"]) -> Head:
+        config, kernel, bias = self.config, embedding, None
+        if not config.tie_embeddings:
+            size = config.vocab_size
+            kernel, bias = self._table("lm_head", size, "vocab", bias=config.head_bias)
+        return Head(kernel=kernel, bias=bias, layout="vd", softcap=config.final_softcap)
+
+    def _table(
+        self, name: str, rows: int, axis: str, bias: bool = False
+    ) -> tuple[Float[Array, "rows D"], Float[Array, " rows"] | None]:
+        return Table(self.config, (rows, self.config.width), axis, bias, name=name)()
+
+    def _run_layers(self, stream: Stream, sights: dict[bool, Sight], tables: Tables) -> Stream:
+        config = self.config
+        params = self.param("layers", self._stacked, stream, sights, tables)
+        adapters = self.variables.get("lora", {}).get("layers")
+        stacked = {"params": params} | ({} if adapters is None else {"lora": adapters})
+        for run in layer_runs(config.layers, config.local_layers):
+            stream = self._scan(run, stacked, stream, sights, tables)
+        return stream
+
+    def _scan(
+        self, run: Run, stacked: dict[str, Any], stream: Stream, sights: dict, tables: Tables
+    ) -> Stream:
+        """Runs of equal periods: the kinds of layers within one period are known when compiling."""
+        period = len(run.kinds)
+
+        def body(stream: Stream, xs: Any) -> tuple[Stream, None]:
+            first, weights = xs
+            for k, local in enumerate(run.kinds):
+                one = jax.tree.map(lambda x, k=k: x[k], weights)
+                stream = self._layer(local, one, stream, first + k, sights[local], tables[local])
+            return stream, None
+
+        def periods(x: Array) -> Array:
+            part = x if run.stop - run.start == len(x) else x[run.start : run.stop]
+            return part.reshape(-1, period, *x.shape[1:])
+
+        firsts = jnp.arange(run.start, run.stop, period)
+        return jax.lax.scan(body, stream, (firsts, jax.tree.map(periods, stacked)))[0]
+
+    def _layer(
+        self,
+        local: bool,
+        variables: dict[str, Any],
+        stream: Stream,
+        index: Int[Array, ""],
+        sight: Sight,
+        table: tuple[Array, Array] | None,
+    ) -> Stream:
+        layer = Layer(self.config, self.mesh, parent=None)
+
+        def apply(variables: dict[str, Any], stream: Stream) -> Stream:
+            x, cache = cast(Stream, layer.apply(variables, *stream, index, table, sight))
+            return pin(x, self.mesh), cache
+
+        return (jax.checkpoint(apply, prevent_cse=False) if self.remat else apply)(
+            variables, stream
         )
-        return scanned(self.config, self.mesh, name="layers")
 
+    def _stacked(
+        self, key: Array, stream: Stream, sights: dict[bool, Sight], tables: Tables
+    ) -> Any:
+        """Fresh parameters of all layers, stacked on a leading axis; every kind has the same."""
+        local = next(iter(sights))
+        layer = Layer(self.config, self.mesh, parent=None)
 
-class Layer(nn.Module):
-    """One pre-norm block: attention and MLP, each added to the stream."""
+        def make(key: Array) -> Any:
+            index = jnp.zeros((), jnp.int32)
+            return layer.init(key, *stream, index, tables[local], sights[local])["params"]
 
-    config: DecoderConfig
-    mesh: Mesh | None
-
-    @nn.compact
-    def __call__(
-        self,
-        carry: tuple[Float[Array, "B L D"], Cache | None],
-        layer: Int[Array, ""],
-        table: tuple[Array, Array],
-        mask: Bool[Array, "B 1 L S"] | None,
-    ) -> tuple[tuple[Float[Array, "B L D"], Cache | None], None]:
-        """The stream and the cache after this layer, in the form that scan wants."""
-        x, cache = carry
-        mixed = Norm(self.config, name="attn_norm")(x)
-        mixed, cache = Attention(self.config, name="attn")(mixed, cache, layer, table, mask)
-        x = _pin(x + mixed, self.mesh)
-        x = x + Mlp(self.config, name="mlp")(Norm(self.config, name="mlp_norm")(x))
-        return (_pin(x, self.mesh), cache), None
-
-
-class Attention(nn.Module):
-    """Rotary attention with grouped queries."""
-
-    config: DecoderConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        cache: Cache | None,
-        layer: Int[Array, ""],
-        table: tuple[Array, Array],
-        mask: Bool[Array, "B 1 L S"] | None,
-    ) -> tuple[Float[Array, "B L D"], Cache | None]:
-        """The attention's addition to the stream, and the cache with this layer's new entries."""
-        c = self.config
-        many, few = (c.width, c.heads, c.head_dim), (c.width, c.kv_heads, c.head_dim)
-        few_axes = ("embed", "kv_heads", "head_dim")
-        q = Linear(c, many, ("embed", "heads", "head_dim"), name="q_proj")(x)
-        k = Linear(c, few, few_axes, name="k_proj")(x)
-        v = Linear(c, few, few_axes, name="v_proj")(x)
-        q, k = rotate(q, *table), rotate(k, *table)
-        if cache is not None:
-            cache = _write(cache, layer, k, v)
-            k = jax.lax.dynamic_index_in_dim(cache.keys, layer, keepdims=False)
-            v = jax.lax.dynamic_index_in_dim(cache.values, layer, keepdims=False)
-        mixed = attention(q, k, v, mask)
-        shape, axes = (c.heads, c.head_dim, c.width), ("heads", "head_dim", "embed")
-        return Linear(c, shape, axes, inputs=2, name="o_proj")(mixed), cache
-
-
-class Mlp(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x)."""
-
-    config: DecoderConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """The MLP's addition to the stream."""
-        c = self.config
-        wide, axes = (c.width, c.mlp_width), ("embed", "mlp")
-        gate = Linear(c, wide, axes, name="gate_proj")(x)
-        up = Linear(c, wide, axes, name="up_proj")(x)
-        return Linear(c, wide[::-1], axes[::-1], name="down_proj")(nn.silu(gate) * up)
-
-
-class Linear(nn.Module):
-    """x times a kernel whose first `inputs` axes are summed over; no bias."""
-
-    config: DecoderConfig
-    shape: tuple[int, ...]
-    axes: tuple[str, ...]
-    inputs: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*T"]) -> Float[Array, "*U"]:
-        """The product, in the compute dtype."""
-        init = nn.initializers.normal(self.config.init_scale)
-        kernel = _param(self, "kernel", init, self.shape, self.axes)
-        return jnp.tensordot(x, kernel.astype(self.config.dtype), axes=self.inputs)
+        boxed = jax.vmap(make)(jax.random.split(key, self.config.layers))
+        return jax.tree.map(
+            lambda box: box.add_axis(0, {nn.PARTITION_NAME: "layers"}),
+            boxed,
+            is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned),
+        )
 
 
 class Table(nn.Module):
-    """A vocabulary-sized table, [V, D]: embedding or output head."""
+    """A table of rows as wide as the model: embedding, positions or output head."""
 
     config: DecoderConfig
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
+    axis: str
+    bias: bool = False
 
     @nn.compact
-    def __call__(self) -> Float[Array, "V D"]:
-        """The table itself, as stored."""
+    def __call__(self) -> tuple[Float[Array, "rows D"], Float[Array, " rows"] | None]:
+        """The table and its bias, as stored."""
         init = nn.initializers.normal(self.config.init_scale)
-        return _param(self, "kernel", init, self.shape, ("vocab", "embed"))
+        kernel = parameter(self, "kernel", init, self.shape, (self.axis, "embed"))
+        if not self.bias:
+            return kernel, None
+        zeros = nn.initializers.zeros
+        return kernel, parameter(self, "bias", zeros, self.shape[:1], (self.axis,))
 
 
-class Norm(nn.Module):
-    """x / rms(x) * scale, arXiv:1910.07467, rounded to the compute dtype before the scale."""
-
-    config: DecoderConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """The normalised stream."""
-        scale = _param(self, "scale", nn.initializers.ones, (self.config.width,), ("norm",))
-        x32 = x.astype(jnp.float32)
-        mean = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-        normed = (x32 * jax.lax.rsqrt(mean + self.config.norm_eps)).astype(x.dtype)
-        return normed * scale.astype(x.dtype)[None, None, :]
-
-
-def _param(
-    module: nn.Module, name: str, init: Any, shape: tuple[int, ...], axes: tuple[str, ...]
-) -> Any:
-    """A float32 parameter, declared with the logical names of its axes."""
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
-
-
-def _write(cache: Cache, layer: Array, key: Array, value: Array) -> Cache:
-    """The cache with one layer's new keys and values in place."""
-    at = (layer, 0, cache.index, 0, 0)
-    return dataclasses.replace(
-        cache,
-        keys=jax.lax.dynamic_update_slice(cache.keys, key[None], at),
-        values=jax.lax.dynamic_update_slice(cache.values, value[None], at),
-    )
-
-
-def _pin(x: Array, mesh: Mesh | None) -> Array:
+def pin(x: Array, mesh: Mesh | None) -> Array:
     """The stream with its rows divided over the mesh, so that weights and not rows are gathered."""
     if mesh is None:
         return x

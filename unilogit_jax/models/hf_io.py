@@ -3,14 +3,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # safetensors knows bfloat16 in NumPy only once ml_dtypes has registered it.
 import ml_dtypes  # noqa: F401
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unilogit_jax.errors import WeightsError
@@ -18,6 +17,18 @@ from unilogit_jax.errors import WeightsError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Place(NamedTuple):
+    """Where a tensor lies."""
+
+    path: Path
+    name: str
+    """Its name in the file."""
+
+
+Files = dict[str, Place]
+"""Name that a tensor is asked for by -> where it lies."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -38,14 +49,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def find_tensors(folder: Path) -> dict[str, Path]:
-    """Every tensor's name and the file it lies in, from the index or from the single file.
+def find_tensors(folder: Path) -> Files:
+    """Every tensor's name and place, from the index or from the single file.
 
     Args:
       folder: a folder with model.safetensors, or with an index and several files.
 
     Returns:
-      Name -> file; each tensor has been seen in its file's header.
+      Name -> place; each tensor has been seen in its file's header.
 
     Raises:
       WeightsError: no safetensors, a damaged file, or an index that does not fit its files.
@@ -58,27 +69,27 @@ def find_tensors(folder: Path) -> dict[str, Path]:
         if not single.exists():
             raise WeightsError(_nothing_to_read(folder))
         with open_tensors(single) as file:
-            return dict.fromkeys(file.keys(), single)
+            return {name: Place(single, name) for name in file.keys()}
     index = read_json(folder / INDEX).get("weight_map")
     if not isinstance(index, dict):
         raise WeightsError(f"{folder / INDEX} has no 'weight_map'.")
-    files = {name: _inside(folder, entry) for name, entry in index.items()}
-    for path in sorted(set(files.values())):
+    files = {name: Place(_inside(folder, entry), name) for name, entry in index.items()}
+    for path in sorted({place.path for place in files.values()}):
         with open_tensors(path) as file:
             held = set(file.keys())
-        for name, where in files.items():
-            if where == path and name not in held:
+        for name, place in files.items():
+            if place.path == path and name not in held:
                 raise WeightsError(
                     f"{folder / INDEX} looks for '{name}' in {path.name}, which lacks it."
                 )
     return files
 
 
-def check_tensors(files: dict[str, Path], shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
+def check_tensors(files: Files, shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
     """Names, shapes and types of all tensors against what the model needs, from the headers alone.
 
     Args:
-      files: name -> file, as `find_tensors` gives it.
+      files: name -> place, as `find_tensors` gives it.
       shapes: name -> shape of every tensor that the model needs.
       folder: for the messages.
 
@@ -88,12 +99,12 @@ def check_tensors(files: dict[str, Path], shapes: dict[str, tuple[int, ...]], fo
     """
     _same_names("lacks", shapes.keys() - files.keys(), folder)
     _same_names("has unexpected", files.keys() - shapes.keys(), folder)
-    for path in sorted(set(files.values())):
+    for path in sorted({place.path for place in files.values()}):
         with open_tensors(path) as file:
             for name in sorted(shapes):
-                if files[name] != path:
+                if files[name].path != path:
                     continue
-                part = file.get_slice(name)
+                part = file.get_slice(files[name].name)
                 shape, kind = tuple(part.get_shape()), part.get_dtype()
                 if shape != shapes[name]:
                     raise WeightsError(
@@ -124,14 +135,27 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise WeightsError(f"{path} is damaged or cut short ({error}): fetch it again.") from None
 
 
-def tensor_reader(files: dict[str, Path]) -> Callable[[str], np.ndarray]:
-    """A function that reads one tensor by its name."""
+class Reader:
+    """Slices of tensors by name; its files are open for as long as it is entered."""
 
-    def read(name: str) -> np.ndarray:
-        with open_tensors(files[name]) as file:
-            return file.get_tensor(name)
+    def __init__(self, files: Files):
+        self._files = files
+        self._stack = ExitStack()
+        self._open: dict[Path, Any] = {}
 
-    return read
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.clear()
+        self._stack.close()
+
+    def __getitem__(self, name: str) -> Any:
+        """Something that reads parts of the tensor when it is sliced."""
+        path, stored = self._files[name]
+        if path not in self._open:
+            self._open[path] = self._stack.enter_context(open_tensors(path))
+        return self._open[path].get_slice(stored)
 
 
 def _inside(folder: Path, entry: Any) -> Path:

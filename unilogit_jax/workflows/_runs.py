@@ -70,7 +70,7 @@ def load_stage(
             f"It has: {', '.join(stages_of(run))}."
         )
     facts = read_json(run.path / MODEL_FILE)
-    config = models.DecoderConfig(**{**facts, "rope": models.Rope(**facts["rope"])})
+    config = models.DecoderConfig.from_dict(facts)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     model = models.Decoder(config, mesh=mesh)

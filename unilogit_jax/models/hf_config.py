@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads values of a config.json in the dialects of transformers 4.x and 5.x."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from unilogit_jax.errors import WeightsError
+from unilogit_jax.models.rope import ROPE_KINDS, Rope
+
+HfConfig = Mapping[str, Any]
+"""A parsed config.json. A missing key means the family's own default, which each reader gives."""
+
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+"""Name in a file -> ours."""
+
+
+def integer(hf: HfConfig, key: str, *, default: int | None = None) -> int:
+    """A whole number.
+
+    Raises:
+      WeightsError: it is something else, or missing without a default.
+
+    """
+    value = hf.get(key)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WeightsError(f"'{key}' must be a whole number, got {value!r}.")
+    return value
+
+
+def number(hf: HfConfig, key: str, *, default: float | None = None) -> float:
+    """A number.
+
+    Raises:
+      WeightsError: it is something else, or missing without a default.
+
+    """
+    value = hf.get(key)
+    value = default if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WeightsError(f"'{key}' must be a number, got {value!r}.")
+    return float(value)
+
+
+def flag(hf: HfConfig, key: str, *, default: bool = False) -> bool:
+    """True or false."""
+    value = hf.get(key)
+    return default if value is None else bool(value)
+
+
+def refuse(hf: HfConfig, key: str, *, wanted: Any) -> None:
+    """Refuses a feature that is not there: the key may be missing, null or `wanted`.
+
+    Raises:
+      WeightsError: it has another value.
+
+    """
+    value = hf.get(key)
+    if value is not None and value != wanted:
+        raise WeightsError(f"{key} = {value!r} is not supported; known: {wanted!r}.")
+
+
+def activation(hf: HfConfig, *keys: str, default: str) -> str:
+    """The activation function, under the first of the keys that is there.
+
+    Raises:
+      WeightsError: an unknown one.
+
+    """
+    name = next((hf[key] for key in keys if hf.get(key) is not None), default)
+    if name not in ACTIVATIONS:
+        raise WeightsError(
+            f"{keys[0]} = {name!r} is not supported; known: {', '.join(map(repr, ACTIVATIONS))}."
+        )
+    return ACTIVATIONS[name]
+
+
+def sizes(hf: HfConfig, *, head_dim: int | None = None) -> dict[str, Any]:
+    """The fields of a decoder that most families call alike.
+
+    Args:
+      hf: the parsed config.json.
+      head_dim: the family's default; None: width / heads.
+
+    """
+    width, heads = integer(hf, "hidden_size"), integer(hf, "num_attention_heads")
+    head_dim = width // max(1, heads) if head_dim is None else head_dim
+    return {
+        "vocab_size": integer(hf, "vocab_size"),
+        "width": width,
+        "layers": integer(hf, "num_hidden_layers"),
+        "heads": heads,
+        "kv_heads": integer(hf, "num_key_value_heads", default=heads),
+        "head_dim": integer(hf, "head_dim", default=head_dim),
+        "mlp_width": integer(hf, "intermediate_size"),
+        "max_length": integer(hf, "max_position_embeddings", default=2048),
+        "init_scale": number(hf, "initializer_range", default=0.02),
+    }
+
+
+def local_layers(hf: HfConfig, layers: int, rule: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which layers are local: the list `layer_types` of newer files, else the family's rule.
+
+    Raises:
+      WeightsError: a kind of layer that is not there.
+
+    """
+    kinds = hf.get("layer_types")
+    if kinds is None:
+        return rule
+    known = {"full_attention": False, "sliding_attention": True}
+    unknown = [kind for kind in kinds if kind not in known]
+    if unknown or len(kinds) != layers:
+        raise WeightsError(
+            f"layer_types must name one of {', '.join(known)} for each of {layers} layers, "
+            f"got {unknown[0] if unknown else len(kinds)!r}."
+        )
+    return tuple(known[kind] for kind in kinds)
+
+
+def read_rope(
+    hf: HfConfig,
+    *,
+    layer_type: str = "",
+    theta: float = 10000.0,
+    fraction: float = 1.0,
+    renamed: Mapping[str, str] | None = None,
+) -> Rope:
+    """Rotary positions: 5.x keeps all in `rope_parameters`, 4.x has `rope_theta` and its friends.
+
+    Args:
+      hf: the parsed config.json.
+      layer_type: key of a kind of layer that `rope_parameters` may have an entry for.
+      theta: the family's default base.
+      fraction: the family's default share of a head that is rotated.
+      renamed: kinds that mean another one in this family.
+
+    Raises:
+      WeightsError: an unknown kind, or one that lacks a field.
+
+    """
+    fields = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
+    if isinstance(fields.get(layer_type), Mapping):
+        fields = dict(fields[layer_type])
+    kind = fields.get("rope_type", fields.get("type", "default"))
+    kind = {"su": "longrope", **(renamed or {})}.get(kind, kind)
+    if kind not in ROPE_KINDS:
+        raise WeightsError(f"rope type '{kind}' is not supported; known: {', '.join(ROPE_KINDS)}.")
+    both = {**hf, **fields}
+    common: dict[str, Any] = {
+        "kind": kind,
+        "theta": number(both, "rope_theta", default=theta),
+        "fraction": number(both, "partial_rotary_factor", default=fraction),
+    }
+    return Rope(**common, **_KIND_FIELDS.get(kind, _no_fields)(fields, hf))
+
+
+def _no_fields(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    return {}
+
+
+def _linear(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    _need(fields, "linear", "factor")
+    return {"factor": number(fields, "factor")}
+
+
+def _dynamic(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    _need(fields, "dynamic", "factor")
+    longest = integer(hf, "max_position_embeddings")
+    return {"factor": number(fields, "factor"), "original_max_length": longest}
+
+
+def _llama3(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    names = ("factor", "low_freq_factor", "high_freq_factor")
+    _need(fields, "llama3", *names)
+    values: dict[str, Any] = {name: number(fields, name) for name in names}
+    return {**values, "original_max_length": _original_length(fields, hf)}
+
+
+def _yarn(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    original = _original_length(fields, hf)
+    factor = _factor(fields, hf, original)
+    scale = fields.get("attention_factor")
+    if scale is None:
+        pair = fields.get("mscale"), fields.get("mscale_all_dim")
+        scale = _mscale(factor, 1.0)
+        if pair[0] and pair[1]:
+            scale = _mscale(factor, pair[0]) / _mscale(factor, pair[1])
+    return {
+        "factor": factor,
+        "original_max_length": original,
+        "attention_factor": float(scale),
+        "beta_fast": float(fields.get("beta_fast") or 32.0),
+        "beta_slow": float(fields.get("beta_slow") or 1.0),
+        "truncate": flag(fields, "truncate", default=True),
+    }
+
+
+def _longrope(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
+    original = _original_length(fields, hf)
+    factor = _factor(fields, hf, original)
+    scale = fields.get("attention_factor")
+    if scale is None:
+        scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    _need(fields, "longrope", "short_factor", "long_factor")
+    return {
+        "factor": factor,
+        "original_max_length": original,
+        "attention_factor": float(scale),
+        "short_factors": tuple(map(float, fields["short_factor"])),
+        "long_factors": tuple(map(float, fields["long_factor"])),
+    }
+
+
+_KIND_FIELDS = {
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+}
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def _factor(fields: HfConfig, hf: HfConfig, original: int) -> float:
+    factor = fields.get("factor")
+    return integer(hf, "max_position_embeddings") / original if factor is None else float(factor)
+
+
+def _original_length(fields: HfConfig, hf: HfConfig) -> int:
+    """The length trained at first; where a file has it at the top level, that one counts."""
+    key = "original_max_position_embeddings"
+    longest = integer(hf, "max_position_embeddings")
+    return integer({**fields, **({key: hf[key]} if hf.get(key) else {})}, key, default=longest)
+
+
+def _need(fields: HfConfig, kind: str, *names: str) -> None:
+    missing = [name for name in names if fields.get(name) is None]
+    if missing:
+        raise WeightsError(f"rope type '{kind}' lacks {', '.join(missing)}.")
