@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unilogit_jax.errors import ConfigError
-from unilogit_jax.types import Batch
+from unilogit_jax.ops import HeadSharding
+from unilogit_jax.types import Batch, Head
 
 AXES = ("data", "fsdp", "tensor")
 """Axes of every mesh; sizes may be 1."""
@@ -91,6 +92,23 @@ def tree_shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of a value that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def head_sharding(head: Head, hidden_shape: tuple[int, ...], mesh: Mesh) -> HeadSharding | None:
+    """How a head and hidden states [B, L, D] lie on the mesh; None on a single device.
+
+    Example:
+      >>> head = Head(kernel=np.zeros((64, 8)))
+      >>> head_sharding(head, (4, 6, 8), make_mesh(fsdp=1, devices=jax.devices()[:1])) is None
+      True
+
+    """
+    if mesh.size == 1:
+        return None
+    shape = head.kernel.shape if head.layout == "vd" else head.kernel.shape[::-1]
+    vocab, embed = partition_spec(("vocab", "embed"), shape, mesh)
+    (rows,) = partition_spec(("batch",), hidden_shape[:1], mesh)
+    return HeadSharding(mesh=mesh, rows=rows or (), vocab=vocab, embed=embed)
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hidden states and head to log-odds: same numbers as the full logits, inert padding, sharding."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from unilogit_jax.ops import HeadStats, label_log_odds
 from unilogit_jax.types import Head
 
+with_hits = jax.jit(partial(label_log_odds, extras=("hit",)))
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 T, D, V = 8, 16, 64
 
@@ -46,7 +49,7 @@ def test_log_odds_and_hits_equal_float64_for_every_kind_of_head(rng):
     }
     for name, (head, logits) in heads.items():
         y = np.minimum(labels, logits.shape[-1] - 1)
-        stats = jax.jit(label_log_odds)(hidden, head, y, jnp.ones(T))
+        stats = with_hits(hidden, head, y, jnp.ones(T))
         m, hit = oracle(logits, y)
         np.testing.assert_allclose(stats.log_odds, m, rtol=1e-5, atol=1e-5, err_msg=name)
         np.testing.assert_array_equal(stats.hit, hit, err_msg=name)
@@ -54,7 +57,7 @@ def test_log_odds_and_hits_equal_float64_for_every_kind_of_head(rng):
 
 def test_of_equal_maxima_the_first_is_the_hit():
     hidden, kernel = jnp.ones((4, 1)), jnp.array([[0.0], [2.0], [2.0]])
-    stats = jax.jit(label_log_odds)(hidden, kernel, jnp.array([0, 1, 2, -100]), jnp.ones(4))
+    stats = with_hits(hidden, kernel, jnp.array([0, 1, 2, -100]), jnp.ones(4))
     assert stats.hit.tolist() == [False, True, False, False]
 
 
@@ -63,7 +66,7 @@ def test_positions_of_weight_zero_are_inert_even_with_nan(rng):
     weights = jnp.asarray(np.arange(T) % 2, jnp.float32)
 
     def total(hidden, kernel):
-        stats = label_log_odds(hidden, kernel, jnp.asarray(labels), weights)
+        stats = with_hits(hidden, kernel, jnp.asarray(labels), weights)
         return jnp.sum(stats.log_odds), stats
 
     dirty = np.where(np.arange(T)[:, None] % 2, hidden, np.nan)
@@ -80,7 +83,7 @@ def test_positions_of_weight_zero_are_inert_even_with_nan(rng):
 def test_bfloat16_hidden_states_give_float32_log_odds(rng):
     hidden, kernel, labels = arrays(rng)
     low = jnp.asarray(hidden, jnp.bfloat16)
-    stats = jax.jit(label_log_odds)(low, kernel, labels, jnp.ones(T))
+    stats = with_hits(low, kernel, labels, jnp.ones(T))
     assert stats.log_odds.dtype == jnp.float32
     rounded = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)
     m, _ = oracle(np.asarray(low, np.float64) @ rounded.T, labels)
@@ -89,8 +92,8 @@ def test_bfloat16_hidden_states_give_float32_log_odds(rng):
 
 def test_stats_are_a_tree_that_jit_and_leading_axes_keep(rng):
     hidden, kernel, labels = arrays(rng)
-    flat = jax.jit(label_log_odds)(hidden, kernel, labels, jnp.ones(T))
-    stats = jax.jit(label_log_odds)(
+    flat = with_hits(hidden, kernel, labels, jnp.ones(T))
+    stats = with_hits(
         jnp.asarray(hidden).reshape(2, 4, D),
         jnp.asarray(kernel),
         jnp.asarray(labels).reshape(2, 4),
@@ -98,7 +101,7 @@ def test_stats_are_a_tree_that_jit_and_leading_axes_keep(rng):
     )
     assert isinstance(stats, HeadStats) and stats.hit.shape == (2, 4)
     np.testing.assert_allclose(stats.log_odds.ravel(), flat.log_odds, rtol=1e-5, atol=1e-5)
-    assert len(jax.tree.leaves(jax.tree.map(lambda x: x.shape, stats))) == 4
+    assert jax.tree.leaves(jax.tree.map(lambda x: x.shape == (2, 4), stats)) == [True] * 5
 
 
 def test_a_head_sharded_over_the_vocabulary_gives_the_same_numbers(rng):
@@ -112,7 +115,7 @@ def test_a_head_sharded_over_the_vocabulary_gives_the_same_numbers(rng):
     @jax.jit
     def run(hidden, kernel, labels):
         def total(hidden, kernel):
-            stats = label_log_odds(hidden, kernel, labels, jnp.ones(T))
+            stats = with_hits(hidden, kernel, labels, jnp.ones(T))
             return jnp.sum(stats.log_odds), stats
 
         return jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(hidden, kernel)

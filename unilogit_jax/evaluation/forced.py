@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.ops import label_log_odds
-from unilogit_jax.sharding import put_batch
+from unilogit_jax.sharding import head_sharding, put_batch
 from unilogit_jax.types import RETAIN, Batch, ModelOutput
 
 
@@ -38,7 +38,15 @@ def make_scorer(
     @jax.jit
     def forward(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         output = apply_fn(params, batch)
-        stats = label_log_odds(output.hidden, output.head, batch.labels, batch.weights)
+        stats = label_log_odds(
+            output.hidden,
+            output.head,
+            batch.labels,
+            batch.weights,
+            extras=("hit",),
+            sharding=head_sharding(output.head, output.hidden.shape, mesh),
+        )
+        assert stats.hit is not None  # it was asked for
         supervised = batch.weights > 0
         nll = jnp.where(supervised, cross_entropy_from_log_odds(stats.log_odds), 0.0)
         counts = jnp.maximum(jnp.sum(supervised, axis=1), 1)

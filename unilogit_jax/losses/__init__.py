@@ -8,6 +8,7 @@ with `masked_mean`.
 from unilogit_jax.losses.cross_entropy import cross_entropy, cross_entropy_from_log_odds
 from unilogit_jax.losses.grad_ascent import grad_ascent, grad_ascent_from_log_odds
 from unilogit_jax.losses.grad_diff import grad_diff, grad_diff_from_log_odds
+from unilogit_jax.losses.head import cross_entropy_head, unilogit_head
 from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
 from unilogit_jax.losses.undial import undial
@@ -16,6 +17,7 @@ from unilogit_jax.losses.unilogit import unilogit, unilogit_from_log_odds, unilo
 __all__ = [
     "cross_entropy",
     "cross_entropy_from_log_odds",
+    "cross_entropy_head",
     "grad_ascent",
     "grad_ascent_from_log_odds",
     "grad_diff",
@@ -27,5 +29,6 @@ __all__ = [
     "undial",
     "unilogit",
     "unilogit_from_log_odds",
+    "unilogit_head",
     "unilogit_target",
 ]

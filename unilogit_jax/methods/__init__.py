@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unlearning methods: one frozen dataclass each, listed in one table."""
 
-from unilogit_jax.methods._common import DistributionMethod, Method, set_mean, with_retain
+from unilogit_jax.methods._common import (
+    DistributionMethod,
+    Method,
+    SeparableMethod,
+    set_mean,
+    with_retain,
+)
 from unilogit_jax.methods.finetune import Finetune
 from unilogit_jax.methods.grad_diff import GradDiff
 from unilogit_jax.methods.npo import Npo
@@ -18,6 +24,7 @@ __all__ = [
     "GradDiff",
     "Method",
     "Npo",
+    "SeparableMethod",
     "Undial",
     "Unilogit",
     "set_mean",

@@ -4,7 +4,7 @@
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.types import FORGET, RETAIN, Head, TokenStats
@@ -37,6 +37,25 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class SeparableMethod(Method, Protocol):
+    """A method whose loss is a weighted sum of set means of a loss of each token's log-odds alone.
+
+    Its gradients are then made while the logits are at hand, which saves a matmul.
+    """
+
+    @property
+    def set_weights(self) -> dict[int, float]:
+        """Set -> weight of its mean; other sets do not count."""
+        ...
+
+    def token_loss(
+        self, log_odds: Float[Array, "*T"], sets: Int[Array, "*T"], *, vocab_size: int
+    ) -> Float[Array, "*T"]:
+        """The loss of every token; those outside the sets do not matter."""
+        ...
+
+
+@runtime_checkable
 class DistributionMethod(Method, Protocol):
     """A method that compares with a whole teacher distribution, token by token."""
 
@@ -50,6 +69,13 @@ class DistributionMethod(Method, Protocol):
     ) -> Float[Array, "*T"]:
         """The divergence of each position from its teacher."""
         ...
+
+
+def forget_or_nll(
+    forget_loss: Float[Array, "*T"], log_odds: Float[Array, "*T"], sets: Int[Array, "*T"]
+) -> Float[Array, "*T"]:
+    """The given loss on forget tokens, the negative log-likelihood on all others."""
+    return jnp.where(sets == FORGET, forget_loss, cross_entropy_from_log_odds(log_odds))
 
 
 def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, ""]:

@@ -4,9 +4,11 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from jaxtyping import Array, Float, Int
+
 from unilogit_jax.losses import unilogit_from_log_odds
-from unilogit_jax.methods._common import PYDANTIC, Result, set_mean, with_retain
-from unilogit_jax.types import FORGET, TokenStats
+from unilogit_jax.methods._common import PYDANTIC, Result, forget_or_nll, set_mean, with_retain
+from unilogit_jax.types import FORGET, RETAIN, TokenStats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,21 @@ class Unilogit:
     retain_weight: float = 1.0
     """Weight of the retain negative log-likelihood."""
 
+    @property
+    def set_weights(self) -> dict[int, float]:
+        """Weights of the two means."""
+        return {FORGET: 1.0, RETAIN: self.retain_weight}
+
+    def token_loss(
+        self, log_odds: Float[Array, "*T"], sets: Int[Array, "*T"], *, vocab_size: int
+    ) -> Float[Array, "*T"]:
+        """Unilogit on forget tokens, the negative log-likelihood on the others."""
+        values = unilogit_from_log_odds(
+            log_odds, vocab_size=vocab_size, direction=self.direction, tau=self.tau
+        )
+        return forget_or_nll(values, log_odds, sets)
+
     def __call__(self, stats: TokenStats, state: Any) -> Result:
         """The loss of one batch."""
-        values = unilogit_from_log_odds(
-            stats.log_odds, vocab_size=stats.vocab_size, direction=self.direction, tau=self.tau
-        )
+        values = self.token_loss(stats.log_odds, stats.sets, vocab_size=stats.vocab_size)
         return with_retain(set_mean(values, stats, FORGET), stats, state, self.retain_weight)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method
 from unilogit_jax.ops import label_log_odds
-from unilogit_jax.sharding import put_batch
+from unilogit_jax.sharding import head_sharding, put_batch
 from unilogit_jax.train.step import ApplyFn
 from unilogit_jax.types import FORGET, Head
 
@@ -39,7 +39,10 @@ def reference_for(
     @jax.jit
     def forward(params, batch):
         output = apply_fn(params, batch)
-        stats = label_log_odds(output.hidden, output.head, batch.labels, batch.weights)
+        sharding = head_sharding(output.head, output.hidden.shape, mesh)
+        stats = label_log_odds(
+            output.hidden, output.head, batch.labels, batch.weights, sharding=sharding
+        )
         return {"ref_log_odds": stats.log_odds, "ref_hidden": output.hidden}, output.head
 
     chunks: dict[str, list[np.ndarray]] = {name: [] for name in method.needs}

@@ -2,19 +2,23 @@
 """One update: a pure function of (state, batch), compiled once, sharded, its state donated."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from unilogit_jax.methods import DistributionMethod, Method
-from unilogit_jax.ops import label_log_odds
+from unilogit_jax.methods import DistributionMethod, Method, SeparableMethod
+from unilogit_jax.ops import head_loss, label_log_odds
+from unilogit_jax.sharding import head_sharding
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.types import Batch, Head, ModelOutput, TokenStats
 
-ApplyFn = Callable[[Any, Batch], ModelOutput]
+ApplyFn = Callable[..., ModelOutput]
+"""(params, batch), or (params, batch, frozen) where some weights are not trained."""
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -25,25 +29,28 @@ def make_step(
     mesh: Mesh,
     *,
     shardings: TrainState | None = None,
+    frozen: Any = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compiles one update: forward of forget and retain together, loss, gradients, optimizer.
 
     Args:
       method: what to minimise.
-      apply_fn: the model, `(params, batch) -> ModelOutput`.
+      apply_fn: the model, `(params, batch) -> ModelOutput`; with `frozen` it takes three arguments.
       optimizer: an optax transformation.
       mesh: the device mesh; batch rows are divided over its data and fsdp axes.
       shardings: the tree of shardings that `init_state` returned; None lets the compiler choose.
+      frozen: weights that stay as they are, under adapters say: no gradient of theirs is made, and
+        they are neither copied nor consumed.
 
     Returns:
       A jitted function; it consumes the state it is given (its buffers are donated).
 
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
         def loss_fn(params: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-            stats = token_stats(method, apply_fn(params, batch), batch, state.ref_head)
-            loss, method_state, metrics = method(stats, state.method_state)
+            output = apply_fn(params, batch, *frozen)
+            loss, method_state, metrics = batch_loss(method, output, batch, state, mesh)
             return loss, (method_state, metrics)
 
         (_, (method_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -60,21 +67,58 @@ def make_step(
         return new_state, metrics | {"grad_norm": optax.tree.norm(grads)}
 
     whole = NamedSharding(mesh, PartitionSpec())
-    if shardings is None:
-        return jax.jit(step, donate_argnums=0)
-    return jax.jit(
-        step,
-        in_shardings=(shardings, None),
-        out_shardings=(shardings, whole),
-        donate_argnums=0,
+    others = () if frozen is None else (frozen,)
+    options = {}
+    if shardings is not None:
+        options["in_shardings"] = (shardings, None, *(None for _ in others))
+        options["out_shardings"] = (shardings, whole)
+    compiled = jax.jit(step, donate_argnums=0, **options)
+    # An argument and no closure: constants would be copied into the program.
+    return compiled if frozen is None else lambda state, batch: compiled(state, batch, frozen)
+
+
+def batch_loss(
+    method: Method, output: ModelOutput, batch: Batch, state: TrainState, mesh: Mesh
+) -> tuple[Float[Array, ""], Any, Metrics]:
+    """A method's loss of a batch, its next state and its metrics, the cheapest way it allows."""
+    sharding = head_sharding(output.head, output.hidden.shape, mesh)
+    if not isinstance(method, SeparableMethod):
+        return method(token_stats(method, output, batch, state.ref_head, mesh), state.method_state)
+    vocab_size = output.head.vocab_size
+
+    def phi(m: Array, sets: Array) -> tuple[Array, Array]:
+        loss = partial(method.token_loss, sets=sets, vocab_size=vocab_size)
+        return jax.jvp(loss, (m,), (jnp.ones_like(m),))
+
+    weights = jnp.zeros_like(batch.weights)
+    for which, weight in method.set_weights.items():
+        own = jnp.where(batch.sets == which, batch.weights, 0.0)
+        weights = weights + weight * own / jnp.maximum(jnp.sum(own), 1e-9)
+    total, stats = head_loss(
+        output.hidden,
+        output.head,
+        batch.labels,
+        weights,
+        phi,
+        aux=batch.sets,
+        sharding=sharding,
     )
+    # The same numbers once more, for the log; the gradient is that of `total` alone.
+    _, method_state, metrics = method(_stats(batch, stats.log_odds, vocab_size), state.method_state)
+    return total, method_state, metrics
 
 
 def token_stats(
-    method: Method, output: ModelOutput, batch: Batch, ref_head: Head | None
+    method: Method, output: ModelOutput, batch: Batch, ref_head: Head | None, mesh: Mesh
 ) -> TokenStats:
     """The statistics that a method sees, from a model's output on a batch."""
-    stats = label_log_odds(output.hidden, output.head, batch.labels, batch.weights)
+    stats = label_log_odds(
+        output.hidden,
+        output.head,
+        batch.labels,
+        batch.weights,
+        sharding=head_sharding(output.head, output.hidden.shape, mesh),
+    )
     divergence = None
     if "ref_hidden" in method.needs:
         if batch.ref_hidden is None or ref_head is None:
@@ -84,13 +128,22 @@ def token_stats(
         divergence = cast(DistributionMethod, method).divergence(
             output.hidden, output.head, batch.ref_hidden, ref_head, batch.labels
         )
+    return _stats(batch, stats.log_odds, output.head.vocab_size, divergence)
+
+
+def _stats(
+    batch: Batch,
+    log_odds: Float[Array, "B L"],
+    vocab_size: int,
+    divergence: Float[Array, "B L"] | None = None,
+) -> TokenStats:
     return TokenStats(
-        log_odds=stats.log_odds,
+        log_odds=log_odds,
         sets=batch.sets,
         segments=batch.segments,
         weights=batch.weights,
         ref_log_odds=batch.ref_log_odds,
         divergence=divergence,
-        vocab_size=output.head.vocab_size,
+        vocab_size=vocab_size,
         num_segments=batch.num_segments,
     )
