@@ -1,16 +1,20 @@
 # make quickstart   environment, installation, and the two-minute demonstration
 # make test         environment with the test extra, and the whole test suite
+# make test-tpu     programs compiled for TPUs, without one
 # make lint docs wheel clean
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint docs wheel clean
+.PHONY: quickstart test test-tpu lint docs wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unilogit quickstart
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --junitxml=build/junit.xml
+
+test-tpu: $(VENV)-tpu/.installed
+	$(VENV)-tpu/bin/python -m pytest tests/tpu
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -33,5 +37,13 @@ $(VENV)/.installed-%: pyproject.toml scripts/install.sh
 	scripts/install.sh $(VENV) '.[$*]'
 	@touch $(VENV)/.installed $@
 
+# libtpu has an environment of its own, on top of the usual one, so that the main suite never sees it.
+$(VENV)-tpu/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m venv $(VENV)-tpu
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
+	  > "$$($(VENV)-tpu/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	$(VENV)-tpu/bin/python -m pip install --quiet --disable-pip-version-check 'jax[tpu]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist docs/_build
+	rm -rf $(VENV) $(VENV)-tpu build dist docs/_build

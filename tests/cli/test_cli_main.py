@@ -139,8 +139,8 @@ def test_verbs_call_their_workflows(calls):
         ("quickstart", (), {"compare": True, "out": Path("d")}),
         ("evaluate", (Path("r"),), {}),
         ("ask", (Path("r"), ["one", "two"]), {}),
-        ("export", (Path("r"), Path("o")), {"stage": None, "dtype": "float32"}),
-        ("export", (Path("r"), Path("o")), {"stage": "gold", "dtype": "bfloat16"}),
+        ("export", ("r", Path("o")), {"stage": None, "dtype": None, "adapter": False}),
+        ("export", ("r", Path("o")), {"stage": "gold", "dtype": "bfloat16", "adapter": False}),
         ("resume", (Path("r"),), {}),
         ("resume", (Path("r"),), {}),
     ]

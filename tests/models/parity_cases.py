@@ -2,10 +2,20 @@
 """Small random models of every family, as transformers makes and writes them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 VOCABULARY = 101
+LENGTH = 32
+PACKED = 3
+"""The row that holds several texts."""
+TEXTS = ((0, 0, 32), (1, 0, 21), (2, 13, 32), (3, 0, 12), (3, 12, 21), (3, 21, 28))
+"""Row, first column and end of each text: full, right-padded, left-padded, and three packed ones;
+all other columns are padding."""
 
 
 class Case(NamedTuple):
@@ -16,6 +26,16 @@ class Case(NamedTuple):
     fields: dict[str, Any]
     old_rope: bool = False
     """Rewrite config.json in the dialect of transformers 4.x."""
+    tensor: int = 2
+    """How many of eight devices divide heads, MLP and vocabulary; the others divide the width."""
+
+
+class Rows(NamedTuple):
+    """A batch of four rows, as our decoder takes it."""
+
+    tokens: np.ndarray
+    segments: np.ndarray
+    positions: np.ndarray
 
 
 SIZES = {
@@ -68,6 +88,12 @@ CASES = {
     "llama, tied": _llama(tie_word_embeddings=True),
     "llama, untied, grouped queries, own head_dim": _llama(num_key_value_heads=2, head_dim=24),
     "llama, biases": _llama(attention_bias=True, mlp_bias=True),
+    "llama, fewer key heads than devices": Case(
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        {"num_attention_heads": 8, "num_key_value_heads": 2},
+        tensor=8,
+    ),
     "llama3 rope, tied, one key head, 4.x dialect": _llama(
         old=True,
         tie_word_embeddings=True,
@@ -193,6 +219,22 @@ CASES = {
 }
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars or advice from transformers; one thread, as more would only wait."""
+    import torch
+    from transformers.utils import logging
+
+    verbosity, threads = logging.get_verbosity(), torch.get_num_threads()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    logging.enable_progress_bar()
+    logging.set_verbosity(verbosity)
+
+
 def make(case: Case, folder: Path) -> Any:
     """The model of transformers, written to a folder."""
     import torch
@@ -216,3 +258,37 @@ def make(case: Case, folder: Path) -> Any:
         written |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": scaling}
         path.write_text(json.dumps(written))
     return model
+
+
+def rows() -> Rows:
+    """Random tokens in the places of TEXTS; the padding has tokens and positions that mean nothing.
+
+    No token is 0, whose embedding gets no gradient in torch where it is the padding's.
+    """
+    tokens = np.random.default_rng(1).integers(1, VOCABULARY, (PACKED + 1, LENGTH))
+    segments = np.zeros_like(tokens)
+    positions = np.broadcast_to(np.arange(LENGTH), tokens.shape).copy()
+    for number, (row, start, stop) in enumerate(TEXTS, start=1):
+        segments[row, start:stop] = number
+        positions[row, start:stop] = np.arange(stop - start)
+    return Rows(tokens, segments, positions)
+
+
+def torch_logits(model: Any, text: tuple[int, int, int]) -> Any:
+    """Logits of transformers for one text of `rows`, alone in its row but for the padding.
+
+    Alone, because transformers chooses longrope and dynamic frequencies by the largest position of
+    the whole batch; padding repeats positions of the text, so that it does not count either.
+    """
+    import torch
+
+    row, start, stop = text
+    left, right = (start, stop) if row == PACKED else (0, LENGTH)
+    tokens = torch.tensor(rows().tokens[row, left:right])[None]
+    columns = torch.arange(left, right)[None]
+    output = model(
+        tokens,
+        attention_mask=((columns >= start) & (columns < stop)).long(),
+        position_ids=(columns - start).clip(0, stop - start - 1),
+    )
+    return output.logits[0, start - left : stop - left]

@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from unilogit_jax import models
-from unilogit_jax.errors import ConfigError, WeightsError
-from unilogit_jax.sharding import make_mesh
+from unilogit_jax.errors import WeightsError
+from unilogit_jax.models.folders import LocalFolder
+from unilogit_jax.models.hf_io import Tensor, find_tensors, make_header, read_header
 
-LLAMA3 = models.Rope(theta=5e5, kind="llama3", factor=32.0, original_max_length=16)
+SINGLE = "model.safetensors"
 
 
 @pytest.fixture
 def folder(tiny, tmp_path):
     models.save(tmp_path / "model", *tiny)
     return tmp_path / "model"
-
-
-def same(a, b):
-    assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a, b)
 
 
 def edit(folder, **changes):
@@ -33,15 +31,15 @@ def edit(folder, **changes):
 
 
 def retensor(folder, change):
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load_file(folder / SINGLE)
     change(tensors)
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors, folder / SINGLE)
 
 
 def split(folder, **entries):
     """Two files and an index in place of the single file; `entries` overwrite the index."""
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
+    tensors = load_file(folder / SINGLE)
+    (folder / SINGLE).unlink()
     index = {}
     for i in range(2):
         names = sorted(tensors)[i::2]
@@ -51,96 +49,9 @@ def split(folder, **entries):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{}, {"tie_embeddings": False, "head_dim": 24, "kv_heads": 1, "rope": LLAMA3, "layers": 3}],
-)
-def test_save_then_load_is_bit_identical(make_tiny, tmp_path, fields):
-    model, params = make_tiny(**fields)
-    models.save(tmp_path / "model", model, params)
-    again, loaded = models.load(tmp_path / "model")
-    assert again.config == model.config
-    jax.tree.map(same, params, loaded)
-
-
-def test_bfloat16_files_hold_the_rounded_values_and_load_as_float32(tiny, tmp_path):
-    models.save(tmp_path / "model", *tiny, dtype="bfloat16")
-    model, loaded = models.load(tmp_path / "model", dtype="bfloat16")
-    assert model.config.dtype == "bfloat16"
-    rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), tiny[1])
-    jax.tree.map(same, rounded, loaded)
-    _, small = models.load(tmp_path / "model", param_dtype="bfloat16")
-    jax.tree.map(same, jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny[1]), small)
-
-
-def test_several_files_with_an_index_load_like_one(tiny, folder):
-    split(folder)
-    jax.tree.map(same, tiny[1], models.load(folder)[1])
-
-
-def test_loading_on_a_mesh_divides_the_parameters(tiny, folder):
-    mesh = make_mesh(fsdp=4, tensor=2)
-    model, params = models.load(folder, mesh=mesh)
-    jax.tree.map(same, tiny[1], params)
-    assert model.mesh == mesh
-    kernel = params["layers"]["mlp"]["down_proj"]["kernel"]
-    assert kernel.addressable_shards[0].data.shape == (2, kernel.shape[1] // 2, 32 // 4)
-
-
-def test_sharded_parameters_are_saved_whole(tiny, tmp_path):
-    model, params = tiny
-    spread = jax.device_put(params, models.param_shardings(model, make_mesh(fsdp=4, tensor=2)))
-    models.save(tmp_path / "model", model, spread)
-    jax.tree.map(same, params, models.load(tmp_path / "model")[1])
-
-
-def test_extra_keys_reach_config_and_generation_config(tiny, tmp_path):
-    models.save(tmp_path / "model", *tiny, extra_config={"eos_token_id": [2, 3], "note": "x"})
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert config["note"] == "x"
-    assert config["eos_token_id"] == generation["eos_token_id"] == [2, 3]
-
-
-def test_both_config_dialects_mean_the_same(folder):
-    expected = models.read_decoder_config(folder)
-    edit(
-        folder,
-        rope_theta="drop",
-        rope_scaling="drop",
-        rope_parameters={"rope_type": "default", "rope_theta": expected.rope.theta},
-    )
-    assert models.read_decoder_config(folder) == expected
-    scaling = {
-        "factor": 8,
-        "low_freq_factor": 1,
-        "high_freq_factor": 4,
-        "original_max_position_embeddings": 8192,
-    }
-    new = {"rope_type": "llama3", "rope_theta": 500000, **scaling}
-    edit(folder, rope_parameters=new)
-    read_new = models.read_decoder_config(folder)
-    old = {"type": "llama3", **scaling}
-    edit(folder, rope_parameters="drop", rope_theta=500000, rope_scaling=old)
-    assert models.read_decoder_config(folder) == read_new
-    assert read_new.rope == models.Rope(theta=5e5, kind="llama3")
-
-
-def test_missing_keys_mean_the_family_defaults(folder):
-    names = ("num_key_value_heads", "head_dim", "rope_theta", "rope_scaling", "rms_norm_eps")
-    edit(folder, tie_word_embeddings="drop", **dict.fromkeys(names, "drop"))
-    config = models.read_decoder_config(folder)
-    assert (config.kv_heads, config.head_dim, config.norm_eps) == (4, 8, 1e-6)
-    assert config.rope == models.Rope() and not config.tie_embeddings
-
-
-def test_old_rotary_buffers_and_a_copied_head_are_no_obstacle(tiny, folder):
-    def add(tensors):
-        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
-
-    retensor(folder, add)
-    jax.tree.map(same, tiny[1], models.load(folder)[1])
+def refused(folder, message):
+    with pytest.raises(WeightsError, match=message):
+        models.load(folder)
 
 
 NORM, HEAD, UP = "model.norm.weight", "lm_head.weight", "model.layers.1.mlp.up_proj.weight"
@@ -186,93 +97,202 @@ def test_tensors_that_do_not_fit_the_config_are_refused_by_name(folder, change, 
         models.load(folder)
 
 
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match="nowhere is no folder"):
-        models.load(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), r"has no config\.json: is it a model folder"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_text("[" * 100000), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
+        (lambda f: (f / "config.json").write_text(""), "as JSON: it has 0 bytes"),
+        (lambda f: (f / SINGLE).unlink(), r"has no model\.safetensors and no .*converted"),
+        (
+            lambda f: (f / SINGLE).rename(f / "pytorch_model.bin"),
+            r"only pickle files \(pytorch_model\.bin\).*from_pretrained\(.*\)\.save_pretrained\(",
+        ),
+        (lambda f: (f / SINGLE).write_bytes(b""), "is damaged or cut short .it is empty"),
+        (lambda f: ((f / SINGLE).unlink(), (f / SINGLE).mkdir()), "is a folder or a device, not"),
+        (
+            lambda f: ((f / "config.json").unlink(), (f / "config.json").mkdir()),
+            "config.json is a folder or a device, not a file",
+        ),
+        (lambda f: ((f / SINGLE).unlink(), os.mkfifo(f / SINGLE)), "is a folder or a device, not"),
+        (lambda f: ((f / SINGLE).unlink(), (f / SINGLE).symlink_to(SINGLE)), "cannot be read"),
+    ],
+)
+def test_a_folder_without_readable_files_is_refused(folder, spoil, message):
+    spoil(folder)
+    refused(folder, message)
 
 
-def test_a_folder_without_config_is_refused(folder):
-    (folder / "config.json").unlink()
-    with pytest.raises(WeightsError, match=r"has no config\.json"):
-        models.load(folder)
-
-
-def test_a_config_that_is_no_json_is_refused(folder):
-    (folder / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match="cannot be read as JSON"):
-        models.load(folder)
-
-
-def test_a_folder_of_pickles_is_refused(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match=r"only pickle files \(pytorch_model\.bin\)"):
-        models.load(folder)
-
-
-def test_a_folder_without_weights_is_refused(folder):
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"has no model\.safetensors and no"):
-        models.load(folder)
-
-
-@pytest.mark.parametrize("kept", [3, 200, -8])
+@pytest.mark.parametrize("kept", [3, 8, 200, -8])
 def test_a_truncated_file_is_refused(folder, kept):
-    path = folder / "model.safetensors"
+    path = folder / SINGLE
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged or cut short"):
-        models.load(folder)
+    refused(folder, r"model\.safetensors is damaged or cut short")
 
 
-def test_an_index_that_misses_a_file_is_refused(folder):
+def test_a_file_that_shrinks_while_it_is_read_is_refused(folder):
+    with LocalFolder(folder) as files:
+        place = find_tensors(files)["model.embed_tokens.weight"]
+        (folder / SINGLE).write_bytes((folder / SINGLE).read_bytes()[: place.start + 10])
+        with pytest.raises(WeightsError, match="became shorter while it was read"):
+            Tensor(files, place)[0:4]
+
+
+@pytest.mark.parametrize("name", ["config.json", SINGLE])
+def test_a_file_that_may_not_be_read_is_refused(folder, monkeypatch, name):
+    original = os.open
+
+    def deny(path, *args, **kwargs):
+        if os.path.basename(path) == name:
+            raise PermissionError(13, "Permission denied")
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", deny)
+    refused(folder, f"{name} cannot be read: Permission denied")
+
+
+def test_a_disk_that_fails_is_told(folder, monkeypatch):
+    def fail(*args):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    refused(folder, "config.json cannot be read: Input/output error")
+
+
+def test_several_files_with_an_index_load_like_one_and_none_may_be_missing(tiny, folder):
     split(folder)
+    loaded = models.load(folder)[1]
+    np.testing.assert_array_equal(tiny[1]["embed"]["kernel"], loaded["embed"]["kernel"])
     (folder / "part-1.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"part-1\.safetensors is missing"):
-        models.load(folder)
+    refused(folder, r"part-1\.safetensors is missing")
 
 
 @pytest.mark.parametrize("entry", ["../x.safetensors", "/etc/passwd", "a/b", "a\\b", "..", "", 3])
 def test_an_index_that_points_outside_its_folder_is_refused(folder, entry):
     split(folder, **{NORM: entry})
-    with pytest.raises(WeightsError, match="points outside its folder"):
-        models.load(folder)
+    refused(folder, "points outside its folder")
 
 
 def test_an_index_that_names_the_wrong_file_is_refused(folder):
     split(folder, another="part-0.safetensors")
-    with pytest.raises(WeightsError, match=r"looks for 'another' in part-0\.safetensors"):
-        models.load(folder)
+    refused(folder, r"looks for 'another' in part-0\.safetensors")
 
 
 def test_an_index_without_a_map_is_refused(folder):
     (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(WeightsError, match="has no 'weight_map'"):
-        models.load(folder)
+    refused(folder, "has no 'weight_map'")
 
 
-def test_saving_over_something_is_refused_and_leaves_it_alone(tiny, folder):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(WeightsError, match="exists and is not empty"):
-        models.save(folder, *tiny)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+@pytest.mark.parametrize("name", ["config.json", SINGLE])
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(folder, tmp_path, name):
+    (folder / name).rename(folder / "real")
+    (folder / name).symlink_to("real")
+    models.load(folder)
+    (folder / "real").rename(tmp_path / "real")
+    (folder / name).unlink()
+    (folder / name).symlink_to("../real")
+    refused(folder, f"{name} is a link to .*real, outside its folder")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / name).unlink()
+    (tmp_path / "real").rename(folder / name)
+    models.load(tmp_path / "link")
 
 
-def test_a_save_that_fails_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError("no space left")
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_cache_of_the_hub_links_to_its_blobs_but_nowhere_else(folder, tmp_path, shared):
+    repository = tmp_path / "hub" / "models--org--name"
+    snapshot = repository / "snapshots" / "0123"
+    blobs = (tmp_path / "hub" if shared else repository) / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir(parents=True)
+    for path in list(folder.iterdir()):
+        path.rename(blobs / f"sha-{path.name}")
+        target = os.path.relpath(blobs / f"sha-{path.name}", snapshot)
+        (snapshot / path.name).symlink_to(target)
+    models.load(snapshot)
+    (blobs / f"sha-{SINGLE}").rename(tmp_path / "elsewhere")
+    (snapshot / SINGLE).unlink()
+    (snapshot / SINGLE).symlink_to(tmp_path / "elsewhere")
+    refused(snapshot, "outside its folder")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
-    with pytest.raises(WeightsError, match="cannot be written: no space left"):
-        models.save(tmp_path / "model", *tiny)
-    assert not list(tmp_path.iterdir())
+
+def accepts(path):
+    """Whether the safetensors library opens a file, and what it sees in it."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return {n: tuple(file.get_slice(n).get_shape()) for n in file.keys()}
+    except (SafetensorError, OSError):
+        return None
 
 
-def test_saved_files_are_as_readable_as_any_new_file(folder):
-    modes = {path.stat().st_mode for path in folder.iterdir()}
-    assert len(modes) == 1
+ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
 
-def test_an_unknown_dtype_is_refused(tiny, folder, tmp_path):
-    with pytest.raises(ConfigError, match="param_dtype 'int8' is unknown"):
-        models.load(folder, param_dtype="int8")
-    with pytest.raises(ConfigError, match="dtype 'int8' is unknown"):
-        models.save(tmp_path / "other", *tiny, dtype="int8")
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{}x",
+        "[]",
+        "[" * 50000,
+        json.dumps({"a": 3}),
+        json.dumps({"a": {**ENTRY, "dtype": "F31"}}),
+        json.dumps({"a": {**ENTRY, "dtype": []}}),
+        json.dumps({"a": {**ENTRY, "shape": [2, 4]}}),
+        json.dumps({"a": {**ENTRY, "shape": [-2, -3]}}),
+        json.dumps({"a": {**ENTRY, "shape": "23"}}),
+        json.dumps({"a": {**ENTRY, "shape": [2, 3.0]}}),
+        json.dumps({"a": {**ENTRY, "shape": [2**70, 0]}}).replace("24", "0"),
+        json.dumps({"a": {**ENTRY, "data_offsets": [24, 0]}}),
+        json.dumps({"a": {**ENTRY, "data_offsets": [0, 24, 48]}}),
+        json.dumps({"a": {**ENTRY, "data_offsets": [8, 32]}}),
+        json.dumps({"a": {**ENTRY, "data_offsets": [0, True]}}),
+        json.dumps({"a": {**ENTRY, "data_offsets": None}}),
+        json.dumps({"a": ENTRY, "b": ENTRY}),
+        json.dumps({"a": ENTRY, "b": {**ENTRY, "data_offsets": [20, 44]}}),
+        json.dumps({"a": ENTRY, "b": {**ENTRY, "data_offsets": [24, 48]}}),
+    ],
+)
+def test_a_header_that_lies_is_refused_like_the_library_does(tmp_path, header):
+    path, text = tmp_path / SINGLE, header.encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(24))
+    with LocalFolder(tmp_path) as files, pytest.raises(WeightsError, match="is damaged"):
+        read_header(files, SINGLE)
+    assert accepts(path) is None
+
+
+def test_a_header_that_names_a_tensor_twice_is_refused(tmp_path):
+    twice = json.dumps({"a": ENTRY})[:-1] + ", " + json.dumps({"a": ENTRY})[1:]
+    data = len(twice).to_bytes(8, "little") + twice.encode() + bytes(24)
+    (tmp_path / SINGLE).write_bytes(data)
+    with LocalFolder(tmp_path) as files, pytest.raises(WeightsError, match="stands there twice"):
+        read_header(files, SINGLE)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**31, 2**63, 2**64 - 1])
+def test_a_header_length_that_lies_is_refused(folder, length):
+    data = (folder / SINGLE).read_bytes()
+    (folder / SINGLE).write_bytes(length.to_bytes(8, "little") + data[8:])
+    refused(folder, "is damaged or cut short")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    place=st.integers(0, 200), byte=st.integers(0, 255), cut=st.integers(0, 60), more=st.booleans()
+)
+def test_what_the_library_refuses_is_never_accepted(tmp_path_factory, place, byte, cut, more):
+    header, _ = make_header({"a": ("F32", (2, 3)), "b": ("BF16", (4,)), "c": ("U8", (0, 5))})
+    data = bytearray(header + bytes(32))
+    if place < len(data):
+        data[place] = byte
+    data = data[: len(data) - cut] if cut < 20 else data + bytes(3 * more)
+    path = tmp_path_factory.mktemp("fuzz") / SINGLE
+    path.write_bytes(data)
+    with LocalFolder(path.parent) as files:
+        try:
+            found = {name: place.shape for name, place in read_header(files, SINGLE).items()}
+        except WeightsError:
+            found = None
+    assert found is None or found == accepts(path)

@@ -82,6 +82,19 @@ def test_the_time_left_does_not_count_the_first_step(clock):
     assert "unlearning  11/21  eta 10.0 s" in out.getvalue()
 
 
+def test_amounts_are_shown_in_megabytes_and_only_if_they_take_a_while(clock):
+    out = io.StringIO()
+    with Console(stream=out).stage("reading") as stage:
+        stage.amount(1_000_000, 5_000_000)
+        clock.now += 2.0
+        stage.amount(4_000_000, 5_000_000)
+    assert out.getvalue().splitlines() == [
+        "reading ...",
+        "reading  4/5 MB",
+        "reading  4/5 MB  done in 2.0 s",
+    ]
+
+
 def test_quiet_prints_nothing_but_logs_all(tmp_path, capsys):
     c = Console(tmp_path / "log.txt", quiet=True)
     c.title("title")

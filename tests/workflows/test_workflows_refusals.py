@@ -70,5 +70,9 @@ def test_a_missing_tofu_split_is_refused_with_what_is_there(refused, tmp_path):
     assert "The folder holds: forget10" in message and "Did you mean 'forget10'?" in message
 
 
+def test_a_kernel_of_another_machine_is_refused(refused):
+    assert "attention 'splash' runs on TPUs" in refused("model.attention=splash")
+
+
 def test_a_batch_that_the_mesh_cannot_divide_is_refused(refused):
     assert "unlearn.batch_size" in refused("unlearn.batch_size=3", "mesh.fsdp=8")

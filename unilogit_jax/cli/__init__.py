@@ -15,7 +15,7 @@ VERBS = {
     "finetune": ("finetune", "train the model that is to be unlearned"),
     "evaluate": ("evaluate", "measure the models of a run again"),
     "ask": ("ask", "put your own questions to the models of a run"),
-    "export": ("export", "write a run's model as a Hugging Face folder"),
+    "export": ("export", "write a model as a Hugging Face folder"),
     "ls": ("ls", "list configs, methods, benchmarks and model families"),
     "show": ("show", "print a config with every key resolved"),
     "cp": ("cp", "copy a packaged config, to change it"),

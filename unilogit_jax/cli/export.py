@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`unilogit export`: writes a run's model as a Hugging Face folder."""
+"""`unilogit export`: writes a model as a Hugging Face folder."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from unilogit_jax.cli._jax import use_compilation_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, OUT, --stage, --dtype."""
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder")
+    """SOURCE, OUT, --stage, --dtype, --adapter."""
+    parser.add_argument("source", metavar="SOURCE", help="a run, or a Hugging Face folder or id")
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
     parser.add_argument(
         "--stage", metavar="NAME", help="which model: target, gold or unlearn (the default)"
@@ -17,8 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the stored weights (default: float32)",
+        help="of the stored weights (default: as the model came)",
+    )
+    parser.add_argument(
+        "--adapter", action="store_true", help="only the low-rank adapters of a run, for PEFT"
     )
 
 
@@ -27,5 +29,7 @@ def run(args: argparse.Namespace) -> int:
     use_compilation_cache()
     from unilogit_jax import workflows
 
-    workflows.export(args.run_folder, args.out, stage=args.stage, dtype=args.dtype)
+    workflows.export(
+        args.source, args.out, stage=args.stage, dtype=args.dtype, adapter=args.adapter
+    )
     return 0

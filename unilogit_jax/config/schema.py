@@ -38,7 +38,13 @@ class Model(_Section):
     """Which weights to start from: exactly one of `weights` and `scratch`."""
 
     weights: str | None = None
-    """A Hugging Face folder, or a run folder made by `unilogit finetune`."""
+    """A Hugging Face folder, a Hub id such as org/name, or a run made by `unilogit finetune`."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id."""
+    family: str | None = None
+    """Read the weights as this family, my_package.my_file:FAMILY say, whatever their model_type."""
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    """Kernel of attention; auto chooses by device and shape."""
     scratch: Scratch | None = None
     """Shape of a model that is made and trained here."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -69,7 +75,7 @@ class Training(_Section):
 
     steps: Count | None = None
     """Number of updates; null means `epochs` passes."""
-    epochs: Positive = 5
+    epochs: Positive = 5.0
     """Passes over the rows (of the forget set, when unlearning)."""
     batch_size: Count = 32
     """Rows per update (forget rows, when unlearning)."""
@@ -85,6 +91,17 @@ class Training(_Section):
     """Decoupled weight decay, on matrices only."""
     clip: Positive | None = 1.0
     """Largest global gradient norm; null does not clip."""
+
+
+class Lora(_Section):
+    """Low-rank adapters: the weights stay as they are, and factors beside them are trained."""
+
+    rank: Count = 8
+    """Inner size of the factors."""
+    alpha: Positive = 16.0
+    """The addition is multiplied by alpha / rank."""
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """Patterns over linear layers, such as q_proj, layers.mlp.* or *."""
 
 
 class Mesh(_Section):
@@ -146,6 +163,8 @@ class Experiment(_Section):
     """How models made from scratch (and `unilogit finetune`) are trained."""
     unlearn: Training = Training()
     """How unlearning is run."""
+    lora: Lora | None = None
+    """Unlearn with low-rank adapters, which are merged at the end; null trains all weights."""
     mesh: Mesh = Mesh()
     """The device mesh."""
     eval: Evaluation = Evaluation()

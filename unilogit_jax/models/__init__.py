@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decoder: made from scratch or read from a Hugging Face folder, applied, and written back."""
 
+from unilogit_jax.models.attention import check_kernel as check_kernel
 from unilogit_jax.models.build import apply_fn as apply_fn
 from unilogit_jax.models.build import init as init
 from unilogit_jax.models.build import logical_axes as logical_axes
@@ -13,11 +14,18 @@ from unilogit_jax.models.decoder import Decoder as Decoder
 from unilogit_jax.models.families import FAMILIES as FAMILIES
 from unilogit_jax.models.families import find_family as find_family
 from unilogit_jax.models.generate import generate as generate
+from unilogit_jax.models.lora import Lora as Lora
+from unilogit_jax.models.lora import lora_apply_fn as lora_apply_fn
+from unilogit_jax.models.lora import merge_lora as merge_lora
+from unilogit_jax.models.peft_io import load_adapter as load_adapter
+from unilogit_jax.models.peft_io import save_adapter as save_adapter
 from unilogit_jax.models.reading import load as load
 from unilogit_jax.models.reading import read_decoder_config as read_decoder_config
+from unilogit_jax.models.remote import resolve as resolve
 from unilogit_jax.models.rope import Rope as Rope
 from unilogit_jax.models.weight_map import Family as Family
 from unilogit_jax.models.weight_map import Fused as Fused
 from unilogit_jax.models.weight_map import weight_table as weight_table
+from unilogit_jax.models.writing import config_json as config_json
 from unilogit_jax.models.writing import hf_tensors as hf_tensors
 from unilogit_jax.models.writing import save as save

@@ -2,10 +2,15 @@
 """Attention of the decoder: what a query may see, and one place that chooses the kernel."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
+
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.models.splash import TILE, splash_attention, takes_precision
 
 
 @jax.tree_util.register_dataclass
@@ -55,8 +60,15 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     kernel: str = "auto",
+    mesh: Mesh | None = None,
 ) -> Float[Array, "B L H head_dim"]:
     """softmax(cap(scale query key)) value over what is in sight, the softmax in float32.
+
+    "auto" takes "splash" on a TPU and "xla" elsewhere. "cudnn" is never chosen by itself, since it
+    was not measured against "xla"; it takes the mask of segments or a window as an [L, S] bias.
+    "splash" works on whole rows only: where keys outnumber queries (generation with a cache), the
+    work is "xla"'s in any case, and "auto" leaves to it as well rows under 128 tokens, several TPUs
+    without a mesh, and matmul precisions that the kernel does not have.
 
     Args:
       query: rotated queries.
@@ -65,10 +77,14 @@ def attention(
       sight: which keys each query sees.
       scale: of the scores; None means head_dim^-1/2.
       softcap: scores become cap tanh(score / cap) before the mask.
-      kernel: "xla", "cudnn" (NVIDIA; bfloat16, no softcap), or "auto", which is xla.
+      kernel: "auto", "xla", "splash" (TPU) or "cudnn" (NVIDIA).
+      mesh: where rows and heads are divided; "splash" divides its work by it.
 
     Returns:
       The mixed values, [B, L, H, head_dim].
+
+    Raises:
+      ConfigError: the kernel named cannot do this, here (see `check_kernel`).
 
     Example:
       >>> x = jnp.ones((1, 3, 2, 4))
@@ -76,7 +92,23 @@ def attention(
       (1, 3, 2, 4)
 
     """
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    dtype, head_dim = query.dtype, query.shape[-1]
+    check_kernel(kernel, device, dtype=dtype, head_dim=head_dim, softcap=softcap)
+    if kernel == "auto" and _fits_splash(query, device, mesh):
+        kernel = "splash"
+    if kernel == "splash" and query.shape[1] == key.shape[1]:
+        return splash_attention(
+            query,
+            key,
+            value,
+            segments=sight.query_segments,
+            window=sight.window,
+            scale=scale,
+            softcap=softcap,
+            mesh=mesh,
+        )
+    factor = head_dim**-0.5 if scale is None else scale
     mask = sight.mask
     if mask is None and (sight.window is not None or softcap is not None):
         mask = _causal_mask(query.shape[1], sight.window)
@@ -91,6 +123,60 @@ def attention(
         scale=factor,
         implementation="cudnn" if kernel == "cudnn" else "xla",
     )
+
+
+def check_kernel(
+    kernel: str, device: Any, *, dtype: Any, head_dim: int, softcap: float | None
+) -> None:
+    """Refuses a kernel that cannot work, in one sentence; "auto" and "xla" always can.
+
+    Args:
+      kernel: as in `attention`.
+      device: a device that is to run it.
+      dtype: of queries, keys and values.
+      head_dim: entries of a head.
+      softcap: as in `attention`.
+
+    Raises:
+      ConfigError: "splash" without a TPU or at a matmul precision that it does not have; "cudnn"
+        without an NVIDIA GPU, in float32, with capped scores, or with a head_dim that is no
+        multiple of 8 or too large for the GPU.
+
+    Example:
+      >>> check_kernel("xla", jax.devices()[0], dtype="float32", head_dim=64, softcap=None)
+
+    """
+    mend = "set attention to 'auto'."
+    if kernel == "splash" and device.platform != "tpu":
+        raise ConfigError(
+            f"attention 'splash' runs on TPUs, and this is a {device.platform}: {mend}"
+        )
+    if kernel == "splash" and not takes_precision(dtype):
+        raise ConfigError(
+            f"attention 'splash' cannot multiply {jnp.dtype(dtype)} at the present "
+            f"jax_default_matmul_precision: leave that unset, or {mend}"
+        )
+    if kernel != "cudnn":
+        return
+    if jnp.dtype(dtype) != jnp.bfloat16:
+        raise ConfigError(
+            f"attention 'cudnn' computes in bfloat16, not {jnp.dtype(dtype)}: set dtype to "
+            f"bfloat16, or {mend}"
+        )
+    if softcap is not None:
+        raise ConfigError(f"attention 'cudnn' cannot cap scores ({softcap}): {mend}")
+    capability = str(getattr(device, "compute_capability", ""))
+    if not capability[:1].isdigit():
+        raise ConfigError(
+            f"attention 'cudnn' runs on NVIDIA GPUs, and this is a {device.platform}: {mend}"
+        )
+    # As jax has it: 256 from Hopper (compute capability 9.0) on, 128 before.
+    largest = 256 if float(capability) >= 9.0 else 128
+    if head_dim % 8 or head_dim > largest:
+        raise ConfigError(
+            f"attention 'cudnn' wants a head_dim that is a multiple of 8 and at most {largest} "
+            f"on this GPU, not {head_dim}: {mend}"
+        )
 
 
 def segment_mask(
@@ -120,6 +206,14 @@ def segment_mask(
     seen = back >= 0 if window is None else (back >= 0) & (back < window)
     same = query_segments[:, None, :, None] == key_segments[:, None, None, :]
     return same & seen[None, None]
+
+
+def _fits_splash(query: Float[Array, "B L H head_dim"], device: Any, mesh: Mesh | None) -> bool:
+    """Whether "auto" may hand whole rows to the kernel."""
+    # Without a mesh nothing says how to divide the kernel, and the compiler refuses to.
+    divisible = mesh is not None or jax.device_count() == 1
+    long = query.shape[1] >= TILE
+    return device.platform == "tpu" and long and divisible and takes_precision(query.dtype)
 
 
 def _causal_mask(length: int, window: int | None) -> Bool[Array, "1 1 L L"]:

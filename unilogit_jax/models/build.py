@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making a decoder's parameters, and what can be known of them without making any."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -87,6 +88,8 @@ def apply_fn(model: Decoder) -> Callable[[Params, Batch], ModelOutput]:
 
 
 def _boxed(model: Decoder, key: jax.Array) -> Any:
+    # Parameters do not depend on the kernel of attention, which may be one of another machine.
+    model = model.clone(config=dataclasses.replace(model.config, attention="xla"))
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 

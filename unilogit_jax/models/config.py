@@ -15,7 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "block": ("pre", "sandwich", "post", "parallel", "parallel_shared"),
     "qk_norm": ("none", "head", "full"),
     "activation": ("silu", "gelu", "gelu_tanh", "relu"),
-    "attention": ("auto", "xla", "cudnn"),
+    "attention": ("auto", "xla", "cudnn", "splash"),
     "dtype": DTYPES,
 }
 """Field -> the words it may hold."""

@@ -126,8 +126,11 @@ class Decoder(nn.Module):
 
     def _run_layers(self, stream: Stream, sights: dict[bool, Sight], tables: Tables) -> Stream:
         config = self.config
-        params = self.param("layers", self._stacked, stream, sights, tables)
         adapters = self.variables.get("lora", {}).get("layers")
+        apart = self.variables.get("params", {}).get("layers")
+        if isinstance(apart, tuple):
+            return self._one_by_one(apart, adapters, stream, sights, tables)
+        params = self.param("layers", self._stacked, stream, sights, tables)
         stacked = {"params": params} | ({} if adapters is None else {"lora": adapters})
         for run in layer_runs(config.layers, config.local_layers):
             stream = self._scan(run, stacked, stream, sights, tables)
@@ -137,28 +140,57 @@ class Decoder(nn.Module):
         self, run: Run, stacked: dict[str, Any], stream: Stream, sights: dict, tables: Tables
     ) -> Stream:
         """Runs of equal periods: the kinds of layers within one period are known when compiling."""
-        period = len(run.kinds)
+        period, cached = len(run.kinds), stream[1] is not None
 
         def body(stream: Stream, xs: Any) -> tuple[Stream, None]:
             first, weights = xs
             for k, local in enumerate(run.kinds):
-                one = jax.tree.map(lambda x, k=k: x[k], weights)
+                at, held = (first + k, stacked) if cached else (k, weights)
+                whole = period == 1 and not cached
+                one = held if whole else jax.tree.map(lambda x, at=at: x[at], held)
                 stream = self._layer(local, one, stream, first + k, sights[local], tables[local])
             return stream, None
 
         def periods(x: Array) -> Array:
             part = x if run.stop - run.start == len(x) else x[run.start : run.stop]
-            return part.reshape(-1, period, *x.shape[1:])
+            # Reshaped, the weights would be copied.
+            return part if period == 1 else part.reshape(-1, period, *x.shape[1:])
 
         firsts = jnp.arange(run.start, run.stop, period)
-        return jax.lax.scan(body, stream, (firsts, jax.tree.map(periods, stacked)))[0]
+        # A step of generation would copy all weights in order to reshape them.
+        weights = None if cached else jax.tree.map(periods, stacked)
+        return jax.lax.scan(body, stream, (firsts, weights))[0]
+
+    def _one_by_one(
+        self,
+        layers: tuple[Any, ...],
+        adapters: Any,
+        stream: Stream,
+        sights: dict[bool, Sight],
+        tables: Tables,
+    ) -> Stream:
+        """Layers and caches given apart, for a step that cuts nothing out of a stack."""
+        x, cache = stream
+        assert cache is not None
+        keys, values = [], []
+        for i, one in enumerate(layers):
+            local = self.config.is_local(i)
+            variables = {"params": one}
+            if adapters is not None:
+                variables["lora"] = jax.tree.map(lambda x, i=i: x[i], adapters)
+            own = dataclasses.replace(cache, keys=cache.keys[i], values=cache.values[i])
+            x, own = self._layer(local, variables, (x, own), None, sights[local], tables[local])
+            assert own is not None
+            keys.append(own.keys)
+            values.append(own.values)
+        return x, dataclasses.replace(cache, keys=tuple(keys), values=tuple(values))
 
     def _layer(
         self,
         local: bool,
         variables: dict[str, Any],
         stream: Stream,
-        index: Int[Array, ""],
+        index: Int[Array, ""] | None,
         sight: Sight,
         table: tuple[Array, Array] | None,
     ) -> Stream:

@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy generation for many prompts: left-padded batches, a key/value cache, one compiled loop."""
+"""Generation for many prompts: left-padded batches, a key/value cache, one compiled loop."""
 
+import math
+import zlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key, UInt32
 
 from unilogit_jax.errors import ConfigError, DataError
 from unilogit_jax.models.build import Params
-from unilogit_jax.models.cache import make_cache
+from unilogit_jax.models.cache import Cache, make_cache
+from unilogit_jax.models.checks import check_name
+from unilogit_jax.models.config import DTYPES
 from unilogit_jax.models.decoder import Decoder
-from unilogit_jax.sharding import replicated
+from unilogit_jax.models.sampling import check_sampling, most_likely, sample
+from unilogit_jax.sharding import RULES, replicated
+from unilogit_jax.types import Head, ModelOutput
 
 BUCKET = 32
-"""Prompt lengths are padded to multiples of this, so that few shapes are compiled."""
+"""Prompts are padded to this times a power of two; the room for answers is a multiple of it."""
 
 
 def generate(
@@ -27,19 +37,40 @@ def generate(
     max_new_tokens: int,
     stop_ids: Sequence[int],
     batch_size: int = 64,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    cache_dtype: str | None = None,
+    unroll: bool | None = None,
 ) -> list[list[int]]:
-    """The most likely next tokens of every prompt, one after the other (greedy).
+    """The next tokens of every prompt: the most likely ones, or drawn at a temperature.
 
-    Compiles once per (batch size, prompt length to the next multiple of 16, max_new_tokens); new
-    parameters do not compile again. Fewer prompts than `batch_size` are padded to a power of two.
+    Prompts are sorted by length, batched, and padded on the left to 32 times a power of two: at
+    most log2(max_length / 32) + 2 lengths are compiled, where multiples of 32 would be max_length
+    / 32, for at most twice the work on prompts, which is done once whereas a step is done for every
+    token. The room for answers is rounded up to a multiple of 32, since max_new_tokens is a setting
+    with few values. New parameters, seeds and values of temperature, top_k and top_p compile
+    nothing new. The loop ends when all rows of a batch have ended.
 
     Args:
       model: the decoder.
       params: its parameters.
       prompts: token ids, of any lengths.
       max_new_tokens: longest answer.
-      stop_ids: an answer ends with the first of these.
-      batch_size: prompts worked on together.
+      stop_ids: an answer ends with the first of any of these.
+      batch_size: prompts worked on together. Fewer prompts are padded to a power of two; on a mesh
+        rows are added until every device has as many.
+      temperature: 0 takes the most likely token, whatever top_k and top_p.
+      top_k: draw from the k most likely tokens only; None: from all.
+      top_p: draw only from the most likely tokens that hold the share p together; None: from all.
+      seed: of the draws. What is drawn depends on the seed and the prompt's tokens, not on
+        batch_size, the prompt's place or the other prompts; equal prompts get draws of their own.
+      cache_dtype: type of cached keys and values, "float32" or "bfloat16"; None: the compute dtype.
+        A smaller one saves memory; a CPU converts it at every step and is slower for it.
+      unroll: compile the layers one after another, with weights of their own, instead of as a
+        loop that copies each layer's weights out of their stack: quicker steps for a longer
+        compilation and a second copy of the weights. None: on CPUs only.
 
     Returns:
       For each prompt, in the order given, its new tokens; the stop id is kept if it was produced.
@@ -47,81 +78,194 @@ def generate(
     Raises:
       DataError: an empty prompt, a token outside the vocabulary, or a prompt and its answer longer
         than the model's longest row.
-      ConfigError: max_new_tokens or batch_size below 1.
+      ConfigError: a setting outside its range.
 
+    Example:
+      >>> from unilogit_jax import models
+      >>> config = models.DecoderConfig.scratch(vocab_size=16, width=8, layers=1, heads=2)
+      >>> model, params = models.init(config, jax.random.key(0))
+      >>> answers = generate(model, params, [[1, 2, 3], [4]], max_new_tokens=2, stop_ids=[])
+      >>> [len(answer) for answer in answers]
+      [2, 2]
+
+    Note: rope kinds whose frequencies depend on the text's length (longrope, dynamic) take those of
+      the length reached, token by token. Keys stay rotated as they were written, so an answer that
+      crosses the original length mixes both, as in transformers (whose Phi-3 alone starts its
+      cache anew at that point).
     """
-    if max_new_tokens < 1 or batch_size < 1:
-        raise ConfigError(
-            f"max_new_tokens ({max_new_tokens}) and batch_size ({batch_size}) must be at least 1."
-        )
+    sampling = check_sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    _check_settings(max_new_tokens, batch_size, cache_dtype)
     _check_prompts(model, prompts, max_new_tokens)
-    rows = min(batch_size, 1 << max(0, len(prompts) - 1).bit_length())
+    rows = _rows(min(batch_size, 1 << max(0, len(prompts) - 1).bit_length()), model.mesh)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    stops = np.asarray(list(stop_ids) or [-1], np.int32)
+    numbers = _numbers(prompts)
+    unroll = _on_cpu(model.mesh) if unroll is None else unroll
+    weights, head = _weights(model, params, unroll=unroll) if prompts else (params, None)
     answers: list[list[int]] = [[] for _ in prompts]
     for first in range(0, len(order), rows):
         chosen = order[first : first + rows]
-        tokens, segments = _left_pad([prompts[i] for i in chosen], rows)
-        new = _answer(model, params, tokens, segments, stops, max_new_tokens=max_new_tokens)
+        most = model.config.max_length - max_new_tokens
+        tokens, segments = _left_pad([prompts[i] for i in chosen], rows, most)
+        new = _answer(
+            model,
+            weights,
+            head,
+            tokens,
+            segments,
+            stops=np.asarray(list(stop_ids) or [-1], np.int32),
+            limit=np.int32(max_new_tokens),
+            seed=np.uint32(seed),
+            numbers=np.resize(numbers[chosen], (rows, 2)),
+            sampling=sampling,
+            slots=-(-max_new_tokens // BUCKET) * BUCKET,
+            cache_dtype=cache_dtype,
+        )
         for i, row in zip(chosen, np.asarray(new), strict=False):
             answers[i] = row[row >= 0].tolist()
     return answers
 
 
-@partial(jax.jit, static_argnames=("model", "max_new_tokens"))
+@partial(jax.jit, static_argnames=("model", "slots", "cache_dtype"))
 def _answer(
     model: Decoder,
-    params: Params,
+    weights: Params,
+    head: Head | None,
     tokens: Int[Array, "B L"],
     segments: Int[Array, "B L"],
-    stops: Int[Array, " n"],
     *,
-    max_new_tokens: int,
-) -> Int[Array, "B new"]:
+    stops: Int[Array, " n"],
+    limit: Int[Array, ""],
+    seed: UInt32[Array, ""],
+    numbers: UInt32[Array, "B 2"],
+    sampling: dict[str, Any] | None,
+    slots: int,
+    cache_dtype: str | None,
+) -> Int[Array, "B slots"]:
     """The new tokens of every row, -1 after its end; rows of padding only have none."""
     rows, length = tokens.shape
-    cache = make_cache(model.config, rows=rows, length=length + max_new_tokens)
     lengths = segments.sum(axis=1)
-    positions = jnp.maximum(jnp.arange(length)[None, :] - (length - lengths)[:, None], 0)
+    keys = jax.vmap(partial(_row_key, jax.random.key(seed)))(numbers)
 
-    def forward(tokens, segments, positions, cache):
-        output, cache = model.apply({"params": params}, tokens, segments, positions, cache)
-        return jnp.argmax(output.head.logits(output.hidden[:, -1]), axis=-1), cache
+    def forward(tokens, segments, positions, cache, step):
+        made = model.apply({"params": weights}, tokens, segments, positions, cache)
+        output, cache = cast(tuple[ModelOutput, Cache], made)
+        logits = (output.head if head is None else head).logits(output.hidden[:, -1])
+        if sampling is None:
+            return most_likely(logits), cache
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+        return sample(logits, now, **sampling), cache
 
     def put(new, step, token, done):
         new = new.at[:, step].set(jnp.where(done, -1, token))
         return new, done | (token[:, None] == stops[None, :]).any(axis=1)
 
+    cache = make_cache(model.config, rows=rows, length=length, dtype=cache_dtype, mesh=model.mesh)
+    if isinstance(weights["layers"], tuple):
+        cache = cache.apart()
+    positions = jnp.maximum(jnp.arange(length)[None, :] - (length - lengths)[:, None], 0)
+    token, cache = forward(tokens, segments, positions, cache, 0)
+    new, done = put(jnp.full((rows, slots), -1, token.dtype), 0, token, lengths == 0)
+
     def goes_on(state):
-        step, _, done, _, _ = state
-        return (step < max_new_tokens) & ~done.all()
+        step, _, done, _, cache = state
+        return (step < limit) & ~done.all() & (cache.index < cache.segments.shape[1])
 
     def body(state):
         step, token, done, new, cache = state
         position = (lengths + step - 1)[:, None]
-        token, cache = forward(token[:, None], jnp.ones_like(position), position, cache)
+        token, cache = forward(token[:, None], jnp.ones_like(position), position, cache, step)
         new, done = put(new, step, token, done)
         return step + 1, token, done, new, cache
 
-    token, cache = forward(tokens, segments, positions, cache)
-    new = jnp.full((rows, max_new_tokens), -1, token.dtype)
-    new, done = put(new, 0, token, lengths == 0)
-    *_, new, _ = jax.lax.while_loop(goes_on, body, (1, token, done, new, cache))
+    step, room = 1, 0
+    while room < slots:
+        # Room doubles, one compiled loop for each size, lest all steps look at slots of the last.
+        more = min(max(room, BUCKET), slots - room)
+        state = (step, token, done, new, cache.grown(more))
+        step, token, done, new, cache = jax.lax.while_loop(goes_on, body, state)
+        room += more
     if model.mesh is not None:
         new = jax.lax.with_sharding_constraint(new, replicated(model.mesh))
     return new
 
 
-def _left_pad(prompts: Sequence[Sequence[int]], rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _row_key(key: Key[Array, ""], numbers: UInt32[Array, "2"]) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.fold_in(key, numbers[0]), numbers[1])
+
+
+def _weights(model: Decoder, params: Params, *, unroll: bool) -> tuple[Params, Head | None]:
+    """What steps read: kernels in the compute dtype if that is smaller, the others as they are.
+
+    For `unroll` see `_apart`; otherwise the head is the model's.
+    """
+    dtype = jnp.dtype(model.config.dtype)
+
+    def narrow(path: Any, x: Array) -> Array:
+        smaller = dtype.itemsize < x.dtype.itemsize
+        return x.astype(dtype) if smaller and path[-1].key == "kernel" else x
+
+    params = jax.tree_util.tree_map_with_path(narrow, params)
+    return _apart(model, params) if unroll else (params, None)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _apart(model: Decoder, params: Params) -> tuple[Params, Head]:
+    """Each layer's weights by themselves, which steps would copy out of the stack, and the head.
+
+    The head is [D, V], which a CPU multiplies a few rows by faster than by [V, D].
+    """
+    output = model.apply({"params": params}, jnp.zeros((1, 1), jnp.int32))
+    head = cast(ModelOutput, output).head
+    stack, count = params["layers"], model.config.layers
+    layers = tuple(jax.tree.map(lambda x, i=i: x[i], stack) for i in range(count))
+    return params | {"layers": layers}, replace(head, kernel=head.kernel.T, layout="dv")
+
+
+def _on_cpu(mesh: Mesh | None) -> bool:
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    return device.platform == "cpu"
+
+
+def _rows(wanted: int, mesh: Mesh | None) -> int:
+    """The next number of rows that divides over the mesh; fewer would be repeated on devices."""
+    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    return -(-wanted // parts) * parts
+
+
+def _numbers(prompts: Sequence[Sequence[int]]) -> UInt32[np.ndarray, "n 2"]:
+    """What tells prompts apart in random keys: a hash of the tokens, and which of its equals."""
+    seen: Counter[bytes] = Counter()
+    numbers = np.zeros((len(prompts), 2), np.uint32)
+    for i, prompt in enumerate(prompts):
+        text = np.asarray(prompt, np.int32).tobytes()
+        numbers[i] = zlib.crc32(text), seen[text]
+        seen[text] += 1
+    return numbers
+
+
+def _left_pad(
+    prompts: Sequence[Sequence[int]], rows: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and segments (1 token, 0 padding) of a batch; missing rows are all padding."""
-    longest = max(len(prompt) for prompt in prompts)
-    length = -(-longest // BUCKET) * BUCKET
+    longest, length = max(len(prompt) for prompt in prompts), BUCKET
+    while length < longest:
+        length *= 2
+    length = min(length, most)
     tokens = np.zeros((rows, length), np.int32)
     segments = np.zeros((rows, length), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, length - len(prompt) :] = prompt
         segments[row, length - len(prompt) :] = 1
     return tokens, segments
+
+
+def _check_settings(max_new_tokens: int, batch_size: int, cache_dtype: str | None) -> None:
+    if max_new_tokens < 1 or batch_size < 1:
+        raise ConfigError(
+            f"max_new_tokens ({max_new_tokens}) and batch_size ({batch_size}) must be at least 1."
+        )
+    if cache_dtype is not None:
+        check_name("cache_dtype", cache_dtype, DTYPES)
 
 
 def _check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

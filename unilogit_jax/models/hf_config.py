@@ -102,7 +102,7 @@ def sizes(hf: HfConfig, *, head_dim: int | None = None) -> dict[str, Any]:
         "kv_heads": integer(hf, "num_key_value_heads", default=heads),
         "head_dim": integer(hf, "head_dim", default=head_dim),
         "mlp_width": integer(hf, "intermediate_size"),
-        "max_length": integer(hf, "max_position_embeddings", default=2048),
+        "max_length": _longest_text(hf),
         "init_scale": number(hf, "initializer_range", default=0.02),
     }
 
@@ -148,10 +148,7 @@ def read_rope(
       WeightsError: an unknown kind, or one that lacks a field.
 
     """
-    fields = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
-    if isinstance(fields.get(layer_type), Mapping):
-        fields = dict(fields[layer_type])
-    kind = fields.get("rope_type", fields.get("type", "default"))
+    kind, fields = _rope_fields(hf, layer_type)
     kind = {"su": "longrope", **(renamed or {})}.get(kind, kind)
     if kind not in ROPE_KINDS:
         raise WeightsError(f"rope type '{kind}' is not supported; known: {', '.join(ROPE_KINDS)}.")
@@ -162,6 +159,14 @@ def read_rope(
         "fraction": number(both, "partial_rotary_factor", default=fraction),
     }
     return Rope(**common, **_KIND_FIELDS.get(kind, _no_fields)(fields, hf))
+
+
+def _rope_fields(hf: HfConfig, layer_type: str) -> tuple[Any, HfConfig]:
+    """The kind of rotary positions as the file calls it, and what goes with it."""
+    fields = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
+    if isinstance(fields.get(layer_type), Mapping):
+        fields = dict(fields[layer_type])
+    return fields.get("rope_type", fields.get("type", "default")), fields
 
 
 def _no_fields(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
@@ -175,8 +180,7 @@ def _linear(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
 
 def _dynamic(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
     _need(fields, "dynamic", "factor")
-    longest = integer(hf, "max_position_embeddings")
-    return {"factor": number(fields, "factor"), "original_max_length": longest}
+    return {"factor": number(fields, "factor"), "original_max_length": _longest_position(hf)}
 
 
 def _llama3(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
@@ -236,14 +240,28 @@ def _mscale(factor: float, weight: float) -> float:
 
 def _factor(fields: HfConfig, hf: HfConfig, original: int) -> float:
     factor = fields.get("factor")
-    return integer(hf, "max_position_embeddings") / original if factor is None else float(factor)
+    return _longest_position(hf) / original if factor is None else float(factor)
 
 
 def _original_length(fields: HfConfig, hf: HfConfig) -> int:
     """The length trained at first; where a file has it at the top level, that one counts."""
     key = "original_max_position_embeddings"
-    longest = integer(hf, "max_position_embeddings")
-    return integer({**fields, **({key: hf[key]} if hf.get(key) else {})}, key, default=longest)
+    top = {key: hf[key]} if hf.get(key) else {}
+    return integer({**fields, **top}, key, default=_longest_position(hf))
+
+
+def _longest_position(hf: HfConfig) -> int:
+    return integer(hf, "max_position_embeddings", default=2048)
+
+
+def _longest_text(hf: HfConfig) -> int:
+    """Longer than max_position_embeddings where a file leaves to its reader what scaling adds."""
+    longest = _longest_position(hf)
+    kind, fields = _rope_fields(hf, "full_attention")
+    if kind not in ("linear", "dynamic", "yarn") or fields.get("factor") is None:
+        return longest
+    trained = _original_length(fields, hf) if kind == "yarn" else longest
+    return max(longest, int(trained * number(fields, "factor")))
 
 
 def _need(fields: HfConfig, kind: str, *names: str) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One layer of the decoder: attention, MLP and norms, in the order that its configuration says."""
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -34,7 +33,7 @@ class Layer(nn.Module):
         self,
         x: Float[Array, "B L D"],
         cache: Cache | None,
-        index: Int[Array, ""],
+        index: Int[Array, ""] | None,
         table: tuple[Array, Array] | None,
         sight: Sight,
     ) -> tuple[Float[Array, "B L D"], Cache | None]:
@@ -43,7 +42,7 @@ class Layer(nn.Module):
         Args:
           x: the stream.
           cache: keys and values of earlier tokens, or None.
-          index: number of this layer in the cache.
+          index: number of this layer in the cache; None: the cache is this layer's own.
           table: cosine and sine of the positions, or None where positions are not rotated.
           sight: what each token sees.
 
@@ -78,7 +77,7 @@ class Attention(nn.Module):
         self,
         x: Float[Array, "B L D"],
         cache: Cache | None,
-        index: Int[Array, ""],
+        index: Int[Array, ""] | None,
         table: tuple[Array, Array] | None,
         sight: Sight,
     ) -> tuple[Float[Array, "B L D"], Cache | None]:
@@ -98,9 +97,8 @@ class Attention(nn.Module):
         if table is not None:
             q, k = rotate(q, *table), rotate(k, *table)
         if cache is not None:
-            cache = _write(cache, index, k, v)
-            k = jax.lax.dynamic_index_in_dim(cache.keys, index, keepdims=False).astype(q.dtype)
-            v = jax.lax.dynamic_index_in_dim(cache.values, index, keepdims=False).astype(q.dtype)
+            cache = cache.write(index, k, v)
+            k, v = cache.read(index, q.dtype)
         mixed = attention(
             q,
             k,
@@ -109,6 +107,7 @@ class Attention(nn.Module):
             scale=c.attention_scale,
             softcap=c.attention_softcap,
             kernel=c.attention,
+            mesh=self.mesh,
         )
         shape, axes = (c.heads, c.head_dim, c.width), ("heads", "head_dim", "embed")
         return Linear(c, shape, axes, inputs=2, bias=c.out_bias, name="o_proj")(mixed), cache
@@ -205,15 +204,3 @@ def parameter(
 ) -> Any:
     """A float32 parameter, declared with the logical names of its axes."""
     return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
-
-
-def _write(cache: Cache, layer: Array, key: Array, value: Array) -> Cache:
-    """The cache with one layer's new keys and values in place."""
-    at = (layer, 0, cache.index, 0, 0)
-    return dataclasses.replace(
-        cache,
-        keys=jax.lax.dynamic_update_slice(cache.keys, key[None].astype(cache.keys.dtype), at),
-        values=jax.lax.dynamic_update_slice(
-            cache.values, value[None].astype(cache.values.dtype), at
-        ),
-    )

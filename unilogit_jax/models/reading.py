@@ -1,99 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models from Hugging Face folders: each device's part is read straight into its stacked array."""
+"""Models from Hugging Face folders: each process reads what its devices hold, and nothing twice."""
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from unilogit_jax.errors import ConfigError, WeightsError
+from unilogit_jax.models.blocks import CHUNK, WORKERS, Bounds, around, bounds_of, read_parts
 from unilogit_jax.models.build import Params, param_shardings
 from unilogit_jax.models.checks import check_name
-from unilogit_jax.models.config import DTYPES, DecoderConfig
+from unilogit_jax.models.config import CHOICES, DTYPES, DecoderConfig
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.families import find_family
-from unilogit_jax.models.hf_io import Files, Reader, check_tensors, find_tensors, read_json
-from unilogit_jax.models.weight_map import Family, Index, Weight, weight_table
+from unilogit_jax.models.folders import Folder, open_folder
+from unilogit_jax.models.hf_io import (
+    FLOATS,
+    Files,
+    Tensor,
+    check_tensors,
+    find_tensors,
+    read_json,
+)
+from unilogit_jax.models.remote import resolve
+from unilogit_jax.models.weight_map import Family, Weight, weight_table
 
 
 def load(
-    folder: str | Path,
+    source: str | Path,
     *,
     dtype: str = "float32",
     param_dtype: str = "float32",
     mesh: Mesh | None = None,
     family: str | None = None,
+    attention: str | None = None,
+    revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Decoder, Params]:
-    """A decoder and its parameters from a Hugging Face folder.
+    """A decoder and its parameters from a Hugging Face folder, a URL or the Hub.
+
+    Only safetensors are read, and of them only the bytes that the devices of this process hold.
+    Beside the parameters made so far, the host holds one of them, the largest first, and a layer.
 
     Args:
-      folder: holds config.json and safetensors, in the dialect of transformers 4.x or 5.x.
+      source: a folder with config.json (in the dialect of transformers 4.x or 5.x) and
+        safetensors; a URL such as "gs://bucket/model", of which only ranges are fetched; or the id
+        of a model of the Hub, "org/name", which is fetched into its cache.
       dtype: type of the computation.
       param_dtype: type of the parameters, whatever the files hold.
-      mesh: parameters are divided over it; a process reads only what its devices hold.
+      mesh: parameters are divided over it; None: they all live on the first device.
       family: reads the folder as this family, "my_package.my_file:FAMILY" say, and not as the one
         that its model_type names.
-      progress: called with the bytes of parameters made so far, and of all.
+      attention: kernel of attention, "auto", "xla" or "cudnn"; None: the configuration's.
+      revision: branch, tag or commit of a model of the Hub; None: its main branch.
+      progress: called with the bytes of parameters made so far, and of all that this process makes.
 
     Returns:
       (model, params).
 
     Raises:
-      WeightsError: a missing, damaged or unsupported folder.
-      ConfigError: an unknown dtype.
+      WeightsError: nothing is there, or it is damaged or of an unsupported kind.
+      ConfigError: an unknown dtype or attention.
 
     """
-    folder = Path(folder)
     check_name("dtype", dtype, DTYPES)
     check_name("param_dtype", param_dtype, DTYPES)
-    files = find_tensors(folder)
-    config = dataclasses.replace(read_decoder_config(folder, family=family), dtype=dtype)
+    if attention is not None:
+        check_name("attention", attention, CHOICES["attention"])
+    # A Hub model's weights are fetched only once its configuration is known to be readable.
+    config = read_decoder_config(source, family=family, revision=revision)
+    config = dataclasses.replace(config, dtype=dtype, attention=attention or config.attention)
+    model = Decoder(config, mesh=mesh)
     kind = find_family(config.family)
     table = weight_table(config, kind)
-    files = _own_names(files, kind)
-    if config.tie_embeddings:
-        _drop_copied_head(files, kind, folder)
-    shapes = {name: w.hf_shape for w in table for name in w.names(config.layers)}
-    check_tensors(files, shapes, folder)
-
-    model = Decoder(config, mesh=mesh)
-    shardings = None if mesh is None else param_shardings(model, mesh)
-    done, total = 0, sum(_size(w, config.layers) for w in table)
-    params: Params = {}
-    # The largest first: the memory beside the finished parameters is that of the one in work.
-    for weight in sorted(table, key=lambda w: -_size(w, config.layers)):
-        target = None if shardings is None else at(shardings, weight.path)
-        array = _read(weight, files, config.layers, jnp.dtype(param_dtype), target)
-        _put(params, weight.path, array)
-        done += _size(weight, config.layers)
-        if progress is not None:
-            itemsize = jnp.dtype(param_dtype).itemsize
-            progress(done * itemsize, total * itemsize)
-    return model, params
+    with open_folder(resolve(source, revision)) as folder:
+        files = _own_names(find_tensors(folder), kind)
+        if config.tie_embeddings:
+            _drop_copied_head(files, kind, folder)
+        shapes = {name: w.hf_shape for w in table for name in w.names(config.layers)}
+        check_tensors(files, shapes, folder)
+        return model, _read_all(model, table, folder, files, jnp.dtype(param_dtype), progress)
 
 
-def read_decoder_config(folder: str | Path, *, family: str | None = None) -> DecoderConfig:
-    """The decoder that a folder's config.json describes; no weights are read.
+def read_decoder_config(
+    source: str | Path, *, family: str | None = None, revision: str | None = None
+) -> DecoderConfig:
+    """The decoder that a config.json describes; no weights are read or fetched.
 
     Args:
-      folder: holds config.json.
+      source: a folder, a URL, or the id of a model of the Hub.
       family: reads it as this family; None: as the one that model_type names.
+      revision: branch, tag or commit of a model of the Hub.
 
     Raises:
       WeightsError: no config.json, or a model that is not supported.
 
     """
-    path = Path(folder) / "config.json"
-    hf = read_json(path)
+    with open_folder(resolve(source, revision, weights=False)) as folder:
+        hf, path = read_json(folder, "config.json"), f"{folder}/config.json"
     if hf.get("quantization_config"):
         raise WeightsError(f"{path}: quantised weights (quantization_config) are not supported.")
     name = str(hf.get("model_type")) if family is None else family
@@ -106,6 +118,54 @@ def read_decoder_config(folder: str | Path, *, family: str | None = None) -> Dec
     if config.hf_config is not None:
         return config
     return dataclasses.replace(config, hf_config=json.dumps(hf, indent=2))
+
+
+def at(tree: Params, path: tuple[str, ...]) -> Any:
+    """The entry of a nested dict at a path of keys."""
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _read_all(
+    model: Decoder,
+    table: list[Weight],
+    folder: Folder,
+    files: Files,
+    dtype: np.dtype,
+    progress: Callable[[int, int], None] | None,
+) -> Params:
+    layers, mesh = model.config.layers, model.mesh
+    shardings = None if mesh is None else param_shardings(model, mesh)
+    one = SingleDeviceSharding(jax.devices()[0])
+    jobs = []
+    for weight in table:
+        shape = (layers, *weight.shape) if weight.stacked else weight.shape
+        target = one if shardings is None else at(shardings, weight.path)
+        held = target.addressable_devices_indices_map(shape).values()
+        # Devices that hold the same part share one entry.
+        places = {bounds_of(index, shape) for index in held}
+        jobs.append((_volume(around(places)), weight, shape, target, places))
+    done, total = 0, sum(job[0] for job in jobs)
+
+    def make(weight: Weight, shape: Any, target: Any, places: set[Bounds]) -> jax.Array:
+        nonlocal done
+        parts = {p: np.empty([b - a for a, b in p], dtype) for p in sorted(places)}
+        tensors = [Tensor(folder, files[name]) for name in weight.names(layers)]
+        for count in read_parts(weight, tensors, parts, pool):
+            done += count
+            if progress is not None:
+                progress(done * dtype.itemsize, total * dtype.itemsize)
+        return jax.make_array_from_callback(
+            shape, target, lambda index: parts[bounds_of(index, shape)]
+        )
+
+    params: Params = {}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        # The largest first: the memory beside the finished parameters is that of the one in work.
+        for _, weight, *job in sorted(jobs, key=lambda job: -job[0]):
+            _put(params, weight.path, jax.block_until_ready(make(weight, *job)))
+    return params
 
 
 def _own_names(files: Files, family: Family) -> Files:
@@ -133,58 +193,27 @@ def _renamed(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def _drop_copied_head(files: Files, family: Family, folder: Path) -> None:
+def _drop_copied_head(files: Files, family: Family, folder: Folder) -> None:
     """Some files of tied models hold the head once more; it must then be the embedding."""
     name, embedding = (f"{family.names[module]}.weight" for module in ("lm_head", "embed"))
     if name not in files or embedding not in files:
         return
-    with Reader(files) as reader:
-        same = np.array_equal(reader[name][:], reader[embedding][:])
-    if not same:
+    head, embed = files.pop(name), files[embedding]
+    if head.kind not in FLOATS or embed.kind not in FLOATS:
+        return
+    step = max(1, CHUNK // math.prod(head.shape[1:]))
+    blocks = (slice(start, start + step) for start in range(0, head.shape[0], step))
+    if head.shape != embed.shape or not all(
+        np.array_equal(Tensor(folder, head)[rows], Tensor(folder, embed)[rows]) for rows in blocks
+    ):
         raise WeightsError(
             f"{folder}: config.json ties the head to the embedding, but '{name}' differs from "
             f"'{embedding}'. Set tie_word_embeddings to false to use it."
         )
-    del files[name]
 
 
-def _read(
-    weight: Weight, files: Files, layers: int, dtype: np.dtype, target: Sharding | None
-) -> jax.Array:
-    """One parameter, made on its devices from the parts that each of them holds."""
-    shape = (layers, *weight.shape) if weight.stacked else weight.shape
-    names = weight.names(layers)
-    target = SingleDeviceSharding(jax.devices()[0]) if target is None else target
-    with Reader(files) as reader:
-
-        def part(index: Index) -> np.ndarray:
-            if not weight.stacked:
-                return weight.read(reader[names[0]], index).astype(dtype, copy=False)
-            whole = np.empty([s.stop - s.start for s in index], dtype)
-            for place, layer in enumerate(range(index[0].start, index[0].stop)):
-                whole[place] = weight.read(reader[names[layer]], index[1:])
-            return whole
-
-        # Devices that hold the same part ask for it one after the other.
-        once = functools.cache(lambda bounds: part(tuple(slice(*pair) for pair in bounds)))
-        return jax.make_array_from_callback(
-            shape,
-            target,
-            lambda index: once(
-                tuple(s.indices(n)[:2] for s, n in zip(index or (), shape, strict=True))
-            ),
-        )
-
-
-def at(tree: Params, path: tuple[str, ...]) -> Any:
-    """The entry of a nested dict at a path of keys."""
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _size(weight: Weight, layers: int) -> int:
-    return math.prod(weight.shape) * (layers if weight.stacked else 1)
+def _volume(bounds: Bounds) -> int:
+    return math.prod(stop - start for start, stop in bounds)
 
 
 def _put(params: Params, path: tuple[str, ...], array: jax.Array) -> None:

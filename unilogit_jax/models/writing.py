@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models to Hugging Face folders: one stacked parameter at a time, complete or not there at all."""
+"""Models to Hugging Face folders: streamed layer by layer, complete or not there at all."""
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from unilogit_jax.errors import ConfigError, WeightsError
+from unilogit_jax.models.blocks import WORKERS
 from unilogit_jax.models.build import Params
 from unilogit_jax.models.checks import check_name
 from unilogit_jax.models.config import DTYPES, DecoderConfig
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.families import find_family
-from unilogit_jax.models.hf_io import INDEX, SINGLE
-from unilogit_jax.models.reading import at
-from unilogit_jax.models.weight_map import Weight, weight_table
+from unilogit_jax.models.hf_io import INDEX, SINGLE, make_header
+from unilogit_jax.models.stored import Gathered, Slot, Step, divide, slots_of, steps_of, stored
 
-FILE_BYTES = 2 * 1024**3
-"""Size that one file of several grows to; a writer needs about so much memory."""
+FILE_BYTES = 5 * 10**9
+"""Size that one file of several grows to; transformers 4.x takes the same."""
 
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+KINDS = {"float32": "F32", "bfloat16": "BF16"}
 
 
 def save(
@@ -38,14 +41,15 @@ def save(
     extra_config: Mapping[str, Any] | None = None,
     extra_files: Mapping[str, str] | None = None,
     file_bytes: int = FILE_BYTES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes a folder that transformers and other readers of safetensors load.
 
-    The folder appears only when it is complete. With several processes all must call this; the
-    first one writes.
+    The folder appears only when it is complete and on the disk. The host holds some layers of one
+    parameter at a time. With several processes all must call this; the first one writes.
 
     Args:
-      folder: must not exist, or be empty.
+      folder: on this machine; must not exist, or be empty.
       model: the decoder.
       params: its parameters; sharded ones are gathered one by one.
       dtype: type of the stored tensors; None: that of the folder the model was read from, float32
@@ -53,20 +57,21 @@ def save(
       extra_config: further keys of config.json, such as bos_token_id; they win over ours.
       extra_files: further files of the folder, name -> text.
       file_bytes: tensors are divided into files of about this size.
+      progress: called with the bytes of tensors written so far, and of all.
 
     Raises:
       WeightsError: the folder is not empty, or cannot be written.
       ConfigError: an unknown dtype, or a family whose config.json cannot be made here.
 
     """
-    folder = Path(folder)
+    if "://" in str(folder) or str(folder).startswith(("gs:/", "s3:/")):
+        raise WeightsError(f"{folder} is a URL: write to a folder here and copy it there.")
+    folder = Path(os.path.expanduser(folder))
     config = config_json(model.config)
     if dtype is None:
         dtype = config.get("dtype", config.get("torch_dtype"))
         dtype = dtype if dtype in DTYPES else "float32"
     check_name("dtype", dtype, DTYPES)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WeightsError(f"{folder} exists and is not empty: choose another folder or remove it.")
     config.pop("torch_dtype", None)
     config |= {"dtype": dtype, **(extra_config or {})}
     ids = {key: config[key] for key in IDS if config.get(key) is not None}
@@ -75,23 +80,16 @@ def save(
         "generation_config.json": _json({"_from_model_config": True, **ids}),
         **(extra_files or {}),
     }
-    groups = _files(model.config, jnp.dtype(dtype).itemsize, file_bytes)
-    if jax.process_index() != 0:
-        for group in groups:
-            for weights in group:
-                _gather(weights, params)
-        return
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
-        for name, text in texts.items():
-            (part / name).write_text(text, encoding="utf-8")
-        _write_tensors(part, model, params, groups, dtype)
-        os.replace(part, folder)
-    except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error}.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    slots, itemsize = slots_of(model.config), jnp.dtype(dtype).itemsize
+    files, steps = divide(slots, itemsize, file_bytes), steps_of(slots, params)
+    first = jax.process_index() == 0
+    size = sum(slot.size for slot in slots) * itemsize
+    _follow_first(_why_not(folder, size) if first else "")
+    problem = _write(folder, texts, files, steps, dtype, progress) if first else ""
+    if jax.process_count() > 1:
+        # Gathering needs every process, also after the first one could not write.
+        deque(steps, maxlen=0)
+    _follow_first(problem)
 
 
 def config_json(config: DecoderConfig) -> dict[str, Any]:
@@ -116,75 +114,134 @@ def hf_tensors(
     model: Decoder, params: Params, *, dtype: str = "float32"
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The parameters (or any tree like them, gradients say) under their Hugging Face names."""
-    for group in _files(model.config, 1, 1):
-        for weights in group:
-            yield from _tensors(weights, _gather(weights, params), model.config, dtype).items()
+    gathered = Gathered(params)
+    for slot in slots_of(model.config):
+        yield slot.name, stored(slot, gathered.rows(slot, *slot.range), jnp.dtype(dtype))
 
 
-Group = list[list[Weight]]
-"""The contents of one file: parameters that share their tensors stand together."""
+def _why_not(folder: Path, count: int) -> str:
+    """What speaks against writing so many bytes there, or the empty string."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            return f"{folder} exists and is not empty: choose another folder or remove it."
+        if os.path.ismount(folder):
+            return f"{folder} is a mount point and cannot be made at once: choose a folder in it."
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return f"{folder} cannot be written: {error}."
+    if free < count:
+        return (
+            f"{folder} needs {count / 1e9:.1f} GB, {there} has {free / 1e9:.1f} GB left: free some "
+            "or choose another folder."
+        )
+    return ""
 
 
-def _files(config: DecoderConfig, itemsize: int, file_bytes: int) -> list[Group]:
-    """All parameters, divided into files."""
-    shared: dict[str, list[Weight]] = {}
-    for weight in weight_table(config, find_family(config.family)):
-        shared.setdefault(weight.name, []).append(weight)
-    files: list[Group] = [[]]
-    size = 0
-    for weights in shared.values():
-        count = math.prod(weights[0].hf_shape) * len(weights[0].names(config.layers))
-        if files[-1] and size + count * itemsize > file_bytes:
-            files.append([])
-            size = 0
-        files[-1].append(weights)
-        size += count * itemsize
-    return files
+def _follow_first(problem: str) -> None:
+    """Every process fails where the first one does; none waits for it in vain."""
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        failed = bool(broadcast_one_to_all(np.int32(bool(problem))))
+        problem = problem or ("The first process could not write the model." if failed else "")
+    if problem:
+        raise WeightsError(problem)
+
+
+def _write(
+    folder: Path,
+    texts: Mapping[str, str],
+    files: list[list[Slot]],
+    steps: Iterator[Step],
+    dtype: str,
+    progress: Callable[[int, int], None] | None,
+) -> str:
+    """Writes beside the folder, then gives it its name; returns what went wrong."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        # One that a killed process of the same number left behind.
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, text in texts.items():
+            (part / name).write_text(text, encoding="utf-8")
+        _write_tensors(part, files, steps, dtype, progress)
+        for path in (*part.iterdir(), part):
+            _sync(path)
+        os.replace(part, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        return f"{folder} cannot be written: {error}."
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return ""
 
 
 def _write_tensors(
-    folder: Path, model: Decoder, params: Params, groups: list[Group], dtype: str
+    folder: Path,
+    files: list[list[Slot]],
+    steps: Iterator[Step],
+    dtype: str,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
-    from safetensors.numpy import save_file
+    """All tensors, each piece put at its place in its file by the thread that converts it."""
+    number, kind = jnp.dtype(dtype), KINDS[dtype]
+    where: dict[str, tuple[int, int]] = {}
+    with ExitStack() as stack, ThreadPoolExecutor(WORKERS) as pool:
+        for name, slots in zip(_names(len(files)), files, strict=True):
+            file = stack.enter_context(open(folder / name, "wb"))
+            header, starts = make_header({slot.name: (kind, slot.shape) for slot in slots})
+            file.write(header)
+            file.flush()
+            where |= {slot: (file.fileno(), start) for slot, start in starts.items()}
 
-    where: dict[str, str] = {}
-    total = 0
-    for number, group in enumerate(groups, start=1):
-        name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        name = SINGLE if len(groups) == 1 else name
-        tensors: dict[str, np.ndarray] = {}
-        for weights in group:
-            tensors |= _tensors(weights, _gather(weights, params), model.config, dtype)
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-        # safetensors makes its file readable by the owner only, whatever the umask says.
-        (folder / name).chmod((folder / "config.json").stat().st_mode)
-        where |= dict.fromkeys(tensors, name)
-        total += sum(tensor.nbytes for tensor in tensors.values())
-    if len(groups) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        def put(step: Step) -> int:
+            slot, row, arrays = step
+            data = stored(slot, arrays, number)
+            file, start = where[slot.name]
+            start += row * data.nbytes // max(1, len(data))
+            view = data.reshape(-1).view(np.uint8).data
+            while view:
+                count = os.pwrite(file, view, start)
+                view, start = view[count:], start + count
+            return data.nbytes
+
+        done, total = 0, sum(slot.size for slots in files for slot in slots) * number.itemsize
+        for count in _few(pool, put, steps):
+            done += count
+            if progress is not None:
+                progress(done, total)
+    if len(files) > 1:
+        names = zip(_names(len(files)), files, strict=True)
+        places = {slot.name: name for name, slots in names for slot in slots}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(_json(index), encoding="utf-8")
 
 
-def _gather(weights: list[Weight], params: Params) -> list[np.ndarray]:
-    """Parameters as whole arrays on this host; every process has to take part."""
-    arrays = [at(params, weight.path) for weight in weights]
-    if all(getattr(array, "is_fully_addressable", True) for array in arrays):
-        return [np.asarray(array) for array in arrays]
-    from jax.experimental.multihost_utils import process_allgather
+def _few(pool: ThreadPoolExecutor, work: Callable[[Step], int], steps: Iterator[Step]) -> Any:
+    """Results in order, with no more steps in memory than there are threads to do them."""
+    waiting: deque[Future[int]] = deque()
+    for step in steps:
+        waiting.append(pool.submit(work, step))
+        if len(waiting) > WORKERS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
-    return [np.asarray(process_allgather(array, tiled=True)) for array in arrays]
+
+def _names(count: int) -> list[str]:
+    if count == 1:
+        return [SINGLE]
+    return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _tensors(
-    weights: list[Weight], arrays: list[np.ndarray], config: DecoderConfig, dtype: str
-) -> dict[str, np.ndarray]:
-    """The stored tensors of parameters that share them."""
-    tensors = {}
-    for layer, name in enumerate(weights[0].names(config.layers)):
-        tensors[name] = np.empty(weights[0].hf_shape, jnp.dtype(dtype))
-        for weight, array in zip(weights, arrays, strict=True):
-            weight.write(array[layer] if weight.stacked else array, tensors[name])
-    return tensors
+def _sync(path: Path) -> None:
+    """Waits until a file, or the list of a folder's files, is on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _json(value: Mapping[str, Any]) -> str:

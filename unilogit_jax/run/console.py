@@ -20,6 +20,7 @@ from unilogit_jax.run.text import (
 
 _PLAIN_EVERY = 5.0
 _BAR_EVERY = 0.25
+_SOON = 1.0
 
 
 @runtime_checkable
@@ -228,6 +229,7 @@ class Stage:
         self._console = console
         self._name = name
         self._total = total
+        self._unit = ""
         self._begin = time.monotonic()
         self._shown = self._said = -float("inf")
         self._first_step: int | None = None
@@ -260,6 +262,15 @@ class Stage:
             if not self._console._terminal:
                 self._console._print_plain(clean(line))
 
+    def amount(self, done: int, total: int) -> None:
+        """Shows bytes done of a total, once the stage takes longer than a second."""
+        if time.monotonic() - self._begin < _SOON:
+            return
+        self._total, self._unit = round(total / 1e6), " MB"
+        if self._bar is not None:
+            self._console._bars.update(self._bar, total=self._total)
+        self.update(round(done / 1e6))
+
     def note(self, text: str) -> None:
         """Prints a line inside the stage, for example "compiling the step ... 14.2 s (once)"."""
         self._console._say(f"  {text}")
@@ -268,7 +279,7 @@ class Stage:
         if self._first_step is None:
             return ""
         count = f"{self._step}" if self._total is None else f"{self._step}/{self._total}"
-        return f"{count}  {format_numbers(self._numbers)}".rstrip()
+        return f"{count}{self._unit}  {format_numbers(self._numbers)}".rstrip()
 
     def _eta(self, now: float) -> str:
         """Time left at the pace since the first update: the first step compiles and is left out."""

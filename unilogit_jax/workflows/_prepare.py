@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything a run needs before its first update, checked before anything is written."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from unilogit_jax.data import (
     Task,
     Tokenizer,
     encode,
-    load_tokenizer,
     plain_prompt,
     train_tokenizer,
 )
@@ -27,6 +27,7 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._runs import is_run, load_stage, load_tokenizer_of
+from unilogit_jax.workflows._sources import tokenizer_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,12 @@ class Prepared:
         """Number of weights of the model."""
         return sum(x.size for x in jax.tree.leaves(models.param_shapes(self.model)))
 
+    @property
+    def lora(self) -> models.Lora | None:
+        """The low-rank adapters to unlearn with, if any."""
+        section = self.experiment.lora
+        return None if section is None else models.Lora(**section.model_dump())
+
     def evaluator(self) -> Evaluator:
         """Measures weights of this model on this task."""
         data, settings = self.experiment.data, self.experiment.eval
@@ -65,12 +72,19 @@ class Prepared:
         )
 
 
-def prepare(experiment: Experiment, run: RunFolder | None = None) -> Prepared:
+Progress = Callable[[int, int], None]
+"""Told the bytes read so far, and of all."""
+
+
+def prepare(
+    experiment: Experiment, run: RunFolder | None = None, *, progress: Progress | None = None
+) -> Prepared:
     """Reads data and weights and encodes the rows; writes nothing.
 
     Args:
       experiment: the configuration.
       run: an existing run of it, whose tokenizer is used instead of training one anew.
+      progress: told how far the reading of weights is.
 
     Raises:
       UnilogitError: whatever is wrong with the data, the weights or the mesh, in one sentence.
@@ -84,12 +98,12 @@ def prepare(experiment: Experiment, run: RunFolder | None = None) -> Prepared:
         tokenizer, model = _from_scratch(experiment.model.scratch, task, experiment, run, mesh)
         base = None
     else:
-        tokenizer, model, base = _from_weights(experiment, mesh)
+        tokenizer, model, base = _from_weights(experiment, mesh, progress)
     options = {"template": experiment.data.template, "max_length": experiment.data.max_length}
     forget = encode(tokenizer, task.forget, what="rows to forget", **options)
     retain = encode(tokenizer, task.retain, what="rows to keep", **options) if task.retain else None
     everything = encode(tokenizer, task.forget + task.retain, what="rows", **options)
-    return Prepared(
+    prepared = Prepared(
         experiment=experiment,
         task=task,
         tokenizer=tokenizer,
@@ -100,6 +114,9 @@ def prepare(experiment: Experiment, run: RunFolder | None = None) -> Prepared:
         retain=retain,
         everything=everything,
     )
+    if prepared.lora is not None:
+        prepared.lora.shapes(model)  # refuses targets that the model does not have
+    return prepared
 
 
 def _from_scratch(
@@ -121,7 +138,9 @@ def _from_scratch(
         kv_heads=scratch.kv_heads or scratch.heads,
         max_length=experiment.data.max_length + experiment.eval.max_new_tokens,
         dtype=experiment.model.dtype,
+        attention=experiment.model.attention,
     )
+    _check_attention(experiment, config, mesh)
     return tokenizer, models.Decoder(config, mesh=mesh)
 
 
@@ -132,14 +151,38 @@ def _text(example: Example) -> str:
     )
 
 
-def _from_weights(experiment: Experiment, mesh: Mesh) -> tuple[Tokenizer, Any, Any]:
-    source = Path(experiment.model.weights or "")
-    if is_run(source):
+def _from_weights(
+    experiment: Experiment, mesh: Mesh, progress: Progress | None
+) -> tuple[Tokenizer, Any, Any]:
+    settings = experiment.model
+    source = settings.weights or ""
+    if is_run(Path(source)):
         run = RunFolder.open(source)
-        model, base = load_stage(run, dtype=experiment.model.dtype, mesh=mesh)
+        model, base = load_stage(run, dtype=settings.dtype, mesh=mesh)
         return load_tokenizer_of(run), model, base
-    model, base = models.load(source, dtype=experiment.model.dtype, mesh=mesh)
-    return load_tokenizer(source), model, base
+    folder = models.resolve(source, revision=settings.revision)
+    tokenizer = tokenizer_of(folder)
+    _check_attention(experiment, models.read_decoder_config(folder, family=settings.family), mesh)
+    model, base = models.load(
+        folder,
+        dtype=settings.dtype,
+        mesh=mesh,
+        family=settings.family,
+        attention=settings.attention,
+        progress=progress,
+    )
+    return tokenizer, model, base
+
+
+def _check_attention(experiment: Experiment, config: models.DecoderConfig, mesh: Mesh) -> None:
+    """Refuses a kernel of attention that cannot work here, before weights are read."""
+    models.check_kernel(
+        experiment.model.attention,
+        mesh.devices.flat[0],
+        dtype=experiment.model.dtype,
+        head_dim=config.head_dim,
+        softcap=config.attention_softcap,
+    )
 
 
 def _check_rows(experiment: Experiment, mesh: Mesh) -> None:

@@ -21,6 +21,10 @@ TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
 """Stages: the model that knows everything, the one that never saw the forget rows, the result."""
 
 
+ADAPTERS = ".lora"
+"""End of the name of a stage that trains adapters; the one without it holds the merged weights."""
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run (as opposed to a Hugging Face folder)."""
     return (path / "checkpoints").is_dir() and (path / MODEL_FILE).is_file()
@@ -36,6 +40,7 @@ def stages_of(run: RunFolder) -> list[str]:
     """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
     folder = run.checkpoints
     names = [p.name for p in folder.iterdir() if any(q.name.isdigit() for q in p.iterdir())]
+    names = [name for name in names if not name.endswith(ADAPTERS)]
     order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 
@@ -69,8 +74,7 @@ def load_stage(
             f"{run.path} has no stage '{stage}'.{suggest(stage, stages_of(run))} "
             f"It has: {', '.join(stages_of(run))}."
         )
-    facts = read_json(run.path / MODEL_FILE)
-    config = models.DecoderConfig.from_dict(facts)
+    config = load_decoder_config(run)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     model = models.Decoder(config, mesh=mesh)
@@ -82,6 +86,33 @@ def load_stage(
     with Checkpoints(run.checkpoints / stage) as checkpoints:
         trees, _ = checkpoints.restore({"params": targets})
     return model, trees["params"]
+
+
+def load_decoder_config(run: RunFolder) -> models.DecoderConfig:
+    """The shape of a run's models."""
+    config = models.DecoderConfig.from_dict(read_json(run.path / MODEL_FILE))
+    # The kernel of attention is a choice of the machine that the run was made on.
+    return dataclasses.replace(config, attention="auto")
+
+
+def load_adapters(run: RunFolder, stage: str, model: Any, lora: models.Lora, *, mesh: Mesh) -> Any:
+    """The low-rank adapters that a stage was made with.
+
+    Raises:
+      CheckpointError: the stage has none, or they are damaged.
+
+    """
+    folder = run.checkpoints / f"{stage}{ADAPTERS}"
+    if not folder.is_dir():
+        raise CheckpointError(f"the stage '{stage}' of {run.path} was not made with adapters.")
+    targets = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lora.shapes(model),
+        lora.shardings(model, mesh),
+    )
+    with Checkpoints(folder) as checkpoints:
+        trees, _ = checkpoints.restore({"params": targets})
+    return trees["params"]
 
 
 def load_tokenizer_of(run: RunFolder) -> Tokenizer:

@@ -26,8 +26,8 @@ def session(
 
     Nothing is written before the data and the weights are known to be usable.
     """
-    with console.stage("reading data and weights"):
-        prepared = prepare(experiment, resume)
+    with console.stage("reading data and weights") as stage:
+        prepared = prepare(experiment, resume, progress=stage.amount)
     _describe(console, prepared)
     if resume is not None:
         run = resume

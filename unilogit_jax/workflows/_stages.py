@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -20,7 +21,9 @@ from unilogit_jax.train import (
     make_step,
     reference_for,
 )
+from unilogit_jax.types import ModelOutput
 from unilogit_jax.workflows._prepare import Prepared
+from unilogit_jax.workflows._runs import ADAPTERS
 
 
 def train_stage(
@@ -39,8 +42,9 @@ def train_stage(
     if params is None:
         _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
     batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed)
+    weights = _whole_model(prepared, params)
     return _run_stage(
-        prepared, name, Finetune(), batches, params, training, len(rows), run, console
+        prepared, name, Finetune(), batches, weights, training, len(rows), run, console
     )
 
 
@@ -72,18 +76,41 @@ def unlearn_stage(
         seed=prepared.experiment.output.seed,
         **references,
     )
-    return _run_stage(
-        prepared,
-        name,
-        method,
-        batches,
-        start,
-        training,
-        len(prepared.forget),
-        run,
-        console,
-        ref_head,
+    count, lora = len(prepared.forget), prepared.lora
+    if lora is None:
+        weights = _whole_model(prepared, start, ref_head)
+        return _run_stage(prepared, name, method, batches, weights, training, count, run, console)
+    seed = prepared.experiment.output.seed
+    weights = _Weights(
+        trained=lora.init(prepared.model, jax.random.key(seed), mesh=prepared.mesh),
+        axes=lora.logical_axes(prepared.model),
+        apply_fn=models.lora_apply_fn(prepared.model, lora),
+        ref_head=ref_head,
+        frozen=start,
     )
+    adapters = _run_stage(
+        prepared, f"{name}{ADAPTERS}", method, batches, weights, training, count, run, console
+    )
+    merged = models.merge_lora(start, adapters, lora)
+    with Checkpoints(run.checkpoints / name) as checkpoints:
+        if checkpoints.latest() is None:
+            checkpoints.save(1, {"params": merged}, {"stage": name, "merged": True})
+    return merged
+
+
+class _Weights(NamedTuple):
+    """What a stage trains, and how it makes a model of it."""
+
+    trained: Any
+    axes: Any
+    apply_fn: Callable[..., ModelOutput]
+    ref_head: Any = None
+    frozen: Any = None
+
+
+def _whole_model(prepared: Prepared, params: Any, ref_head: Any = None) -> _Weights:
+    model = prepared.model
+    return _Weights(params, models.logical_axes(model), models.apply_fn(model), ref_head)
 
 
 def _run_stage(
@@ -91,12 +118,11 @@ def _run_stage(
     name: str,
     method: Method,
     batches: Any,
-    params: Any,
+    weights: _Weights,
     training: Training,
     rows: int,
     run: RunFolder,
     console: Console,
-    ref_head: Any = None,
 ) -> Any:
     output = prepared.experiment.output
     steps = count_steps(
@@ -110,14 +136,24 @@ def _run_stage(
         weight_decay=training.weight_decay,
         clip=training.clip,
     )
-    axes = models.logical_axes(prepared.model)
     state, shardings = init_state(
-        params, optimizer, axes=axes, mesh=prepared.mesh, ref_head=ref_head
+        weights.trained,
+        optimizer,
+        axes=weights.axes,
+        mesh=prepared.mesh,
+        ref_head=weights.ref_head,
     )
-    apply_fn = models.apply_fn(prepared.model)
+    step_fn = make_step(
+        method,
+        weights.apply_fn,
+        optimizer,
+        prepared.mesh,
+        shardings=shardings,
+        frozen=weights.frozen,
+    )
     stage = Stage(
         name=name,
-        step_fn=make_step(method, apply_fn, optimizer, prepared.mesh, shardings=shardings),
+        step_fn=step_fn,
         batch_at=batches,
         steps=steps,
         mesh=prepared.mesh,

@@ -4,72 +4,156 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from jax.sharding import Mesh
+
 from unilogit_jax import models
 from unilogit_jax.config import load_config
-from unilogit_jax.data import Tokenizer, copy_tokenizer, load_tokenizer
+from unilogit_jax.data import Tokenizer, copy_tokenizer
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.sharding import make_mesh
-from unilogit_jax.workflows._runs import is_run, last_stage, load_stage, load_tokenizer_of
+from unilogit_jax.workflows._card import model_card
+from unilogit_jax.workflows._runs import (
+    is_run,
+    last_stage,
+    load_adapters,
+    load_decoder_config,
+    load_stage,
+    load_tokenizer_of,
+)
+from unilogit_jax.workflows._sources import fetch_tokenizer, tokenizer_of
 
 
-def load_pretrained(path: Path | str, *, dtype: str = "float32") -> tuple[Any, Any, Tokenizer]:
-    """Model, float32 weights and tokenizer of a local Hugging Face folder or of a run folder.
+def load_pretrained(
+    source: Path | str,
+    *,
+    dtype: str = "float32",
+    param_dtype: str = "float32",
+    mesh: Mesh | None = None,
+    revision: str | None = None,
+) -> tuple[Any, Any, Tokenizer]:
+    """Model, weights and tokenizer of a Hugging Face folder, a Hub id or a run folder.
 
     Args:
-      path: the folder.
+      source: a folder, an id such as "meta-llama/Llama-3.2-1B", or a run.
       dtype: precision of the forward pass.
+      param_dtype: of the weights; those of a run are float32.
+      mesh: where the weights live; None: divided over all devices.
+      revision: branch, tag or commit of a Hub id.
 
     Raises:
-      WeightsError: the folder is missing, or holds nothing that can be loaded.
+      WeightsError: it is missing, or holds nothing that can be loaded.
 
     """
-    path = Path(path)
-    mesh = make_mesh()
-    if is_run(path):
-        run = RunFolder.open(path)
+    mesh = make_mesh() if mesh is None else mesh
+    if is_run(Path(source)):
+        run = RunFolder.open(source)
         model, params = load_stage(run, dtype=dtype, mesh=mesh)
         return model, params, load_tokenizer_of(run)
-    model, params = models.load(path, dtype=dtype, mesh=mesh)
-    return model, params, load_tokenizer(path)
+    folder = models.resolve(source, revision=revision)
+    model, params = models.load(folder, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
+    return model, params, tokenizer_of(folder)
 
 
 def export(
-    run: Path | str,
+    source: Path | str,
     out: Path | str,
     *,
     stage: str | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["float32", "bfloat16"] | None = None,
+    adapter: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Writes a run's model as a Hugging Face folder: config, tokenizer, safetensors.
+    """Writes a model as a Hugging Face folder: config, tokenizer, safetensors, model card.
 
     Args:
-      run: the run folder.
+      source: a run, or a Hugging Face folder, which is written anew (in another dtype, say).
       out: the folder to make; one that holds anything already is refused.
-      stage: which model; None means the unlearned one, or the target of a finetuning run.
-      dtype: of the stored weights.
+      stage: which model of a run; None means the unlearned one, or the target of a finetuning run.
+      dtype: of the stored weights; None: as in the folder that the model came from, float32 for a
+        model made from scratch.
+      adapter: write only the low-rank adapters of a run that was made with them, for PEFT.
       console: where to print; None prints to standard output.
 
     Returns:
       The folder.
 
+    Raises:
+      WeightsError: the source cannot be read, or the folder not be written.
+      CheckpointError: the run has no such stage, or its checkpoint is damaged.
+
     """
     console = Console() if console is None else console
-    folder, out = RunFolder.open(run), Path(out)
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WeightsError(f"{out} exists already and is not empty: choose another folder.")
-    stage = last_stage(folder) if stage is None else stage
-    mesh = make_mesh(**load_config(folder.config).mesh.model_dump())
-    with console.stage(f"exporting {stage}"):
-        model, params = load_stage(folder, stage, mesh=mesh)
-        tokenizer = load_tokenizer_of(folder)
+    if not is_run(Path(source)):
+        if stage is not None or adapter:
+            option = "--stage" if stage is not None else "--adapter"
+            raise WeightsError(f"{source} is no run, so {option} means nothing here: leave it out.")
+        _export_folder(source, out, dtype, console)
+    elif adapter:
+        _export_adapter(RunFolder.open(source), out, stage, console)
+        console.line(f"{out}: load it with peft.PeftModel.from_pretrained(base, ...)")
+        return out
+    else:
+        _export_run(RunFolder.open(source), out, stage, dtype, console)
+    console.line(f"{out}: load it with transformers.AutoModelForCausalLM.from_pretrained")
+    return out
+
+
+def _export_run(
+    run: RunFolder, out: Path, stage: str | None, dtype: str | None, console: Console
+) -> None:
+    stage = last_stage(run) if stage is None else stage
+    experiment = load_config(run.config)
+    mesh = make_mesh(**experiment.mesh.model_dump())
+    with console.stage(f"exporting {stage}") as progress:
+        model, params = load_stage(run, stage, mesh=mesh)
+        tokenizer = load_tokenizer_of(run)
         ids = {
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         }
-        models.save(out, model, params, dtype=dtype, extra_config=ids)
-        copy_tokenizer(folder.tokenizer, out)
-    console.line(f"{out}: load it with transformers.AutoModelForCausalLM.from_pretrained")
-    return out
+        # A chat model may end its answers with several tokens: what its folder says goes first.
+        known = models.config_json(model.config)
+        models.save(
+            out,
+            model,
+            params,
+            dtype=dtype,
+            extra_config={key: x for key, x in ids.items() if known.get(key) is None},
+            extra_files={"README.md": model_card(run, experiment, stage)},
+            progress=progress.amount,
+        )
+        copy_tokenizer(run.tokenizer, out)
+
+
+def _export_adapter(run: RunFolder, out: Path, stage: str | None, console: Console) -> None:
+    stage = last_stage(run) if stage is None else stage
+    experiment = load_config(run.config)
+    if experiment.lora is None:
+        raise WeightsError(f"{run.path} was not made with adapters (lora): leave out --adapter.")
+    lora = models.Lora(**experiment.lora.model_dump())
+    mesh = make_mesh(**experiment.mesh.model_dump())
+    with console.stage(f"exporting the adapters of {stage}"):
+        model = models.Decoder(load_decoder_config(run), mesh=mesh)
+        adapters = load_adapters(run, stage, model, lora, mesh=mesh)
+        models.save_adapter(
+            out,
+            model,
+            adapters,
+            lora,
+            base_name=experiment.model.weights or "the target of the run",
+        )
+
+
+def _export_folder(source: Path | str, out: Path, dtype: str | None, console: Console) -> None:
+    folder = models.resolve(source)
+    with console.stage("reading weights") as progress:
+        # float32 holds every stored value exactly, so writing the stored dtype loses nothing.
+        model, params = models.load(folder, mesh=make_mesh(), progress=progress.amount)
+    with console.stage("writing") as progress:
+        models.save(out, model, params, dtype=dtype, progress=progress.amount)
+        fetch_tokenizer(folder, out)

@@ -14,6 +14,7 @@ def read_config(hf: HfConfig) -> DecoderConfig:
 
     Its activation is the tanh form of gelu, whatever old files call it.
     """
+    hf = {"num_key_value_heads": 16, "max_position_embeddings": 8192, **hf}
     if hf.get("hidden_act") != "gelu":
         refuse(hf, "hidden_act", wanted="gelu_pytorch_tanh")
     return DecoderConfig(

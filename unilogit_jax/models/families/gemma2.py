@@ -16,6 +16,13 @@ from unilogit_jax.models.hf_config import (
 )
 from unilogit_jax.models.weight_map import Family, Fused
 
+DEFAULTS = {
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 8192,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+}
+
 SANDWICH: dict[str, str | Fused] = {
     **ENDS,
     **ATTENTION,
@@ -29,11 +36,11 @@ SANDWICH: dict[str, str | Fused] = {
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Gemma 2 config.json."""
-    caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, **hf}
+    hf = {**DEFAULTS, **hf}
     layers = integer(hf, "num_hidden_layers")
     rule = tuple(i % 2 == 0 for i in range(layers))
     return DecoderConfig(
-        **sandwich_fields(caps, local_layers(hf, layers, rule)),
+        **sandwich_fields(hf, local_layers(hf, layers, rule)),
         rope=read_rope(hf),
         family="gemma2",
     )

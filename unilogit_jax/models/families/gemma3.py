@@ -12,19 +12,34 @@ from unilogit_jax.models.families.gemma2 import SANDWICH, sandwich_fields
 from unilogit_jax.models.hf_config import HfConfig, integer, local_layers, read_rope
 from unilogit_jax.models.weight_map import Family
 
+DEFAULTS = {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+}
+"""Files of models that see images leave out even the sizes that are these."""
+
+OUTER = ("dtype", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id")
+"""Keys that such files have beside their text_config and that hold for it too."""
+
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Gemma 3 text config.json; local layers have a rotary base of their own."""
+    hf = {**DEFAULTS, **hf}
     layers = integer(hf, "num_hidden_layers")
     pattern = integer(hf, "sliding_window_pattern", default=6)
     rule = tuple((i + 1) % pattern != 0 for i in range(layers))
-    local = {"rope_theta": hf.get("rope_local_base_freq", 10000.0)}
-    nested = (hf.get("rope_parameters") or {}).get("sliding_attention")
+    nested = (hf.get("rope_parameters") or {}).get("sliding_attention") or {}
+    nested = {"rope_theta": hf.get("rope_local_base_freq", 10000.0), **nested}
     return DecoderConfig(
         **sandwich_fields(hf, local_layers(hf, layers, rule)),
         qk_norm="head",
         rope=read_rope(hf, layer_type="full_attention", theta=1e6),
-        local_rope=read_rope({**hf, "rope_scaling": None, "rope_parameters": nested or local}),
+        local_rope=read_rope({**hf, "rope_scaling": None, "rope_parameters": nested}),
         family="gemma3_text",
     )
 
@@ -34,19 +49,10 @@ def read_nested_config(hf: HfConfig) -> DecoderConfig:
     text = hf.get("text_config")
     if not isinstance(text, Mapping):
         raise WeightsError("model_type 'gemma3' without a text_config is not supported.")
-    text = {"vocab_size": 262208, **text, "model_type": "gemma3_text"}
-    text["architectures"] = ["Gemma3ForCausalLM"]
-    defaults = {
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 131072,
-    }
-    return dataclasses.replace(
-        read_config({**defaults, **text}), hf_config=json.dumps(text, indent=2)
-    )
+    outer = {key: hf[key] for key in OUTER if key in hf}
+    kind = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
+    text = {**outer, **text, **kind}
+    return dataclasses.replace(read_config(text), hf_config=json.dumps(text, indent=2))
 
 
 FAMILY = Family(

@@ -15,12 +15,18 @@ from unilogit_jax.models.hf_config import (
 )
 from unilogit_jax.models.weight_map import Family
 
+DEFAULTS = {
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "sliding_window": 4096,
+}
+
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Mistral config.json: `sliding_window` null means that there is none."""
+    hf = {**DEFAULTS, **hf}
     refuse(hf, "layer_types", wanted=None)
-    common = sizes({"num_key_value_heads": 8, **hf})
-    window = integer({"sliding_window": 4096, **hf}, "sliding_window", default=0)
+    common, window = sizes(hf), integer(hf, "sliding_window", default=0)
     return DecoderConfig(
         **common,
         activation=activation(hf, "hidden_act", default="silu"),

@@ -14,18 +14,19 @@ from unilogit_jax.models.hf_config import (
 )
 from unilogit_jax.models.weight_map import Family
 
+DEFAULTS = {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096}
+
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Phi-3 config.json; early files call longrope "su" or "yarn"."""
-    common = sizes({"max_position_embeddings": 4096, **hf})
+    hf = {**DEFAULTS, **hf}
+    common = sizes(hf)
     window = integer(hf, "sliding_window", default=0)
     return DecoderConfig(
         **common,
         activation=activation(hf, "hidden_act", default="silu"),
         norm_eps=number(hf, "rms_norm_eps", default=1e-5),
-        rope=read_rope(
-            {"original_max_position_embeddings": 4096, **hf}, renamed={"yarn": "longrope"}
-        ),
+        rope=read_rope(hf, renamed={"yarn": "longrope"}),
         window=window or None,
         local_layers=(True,) * common["layers"] if window else (),
         tie_embeddings=flag(hf, "tie_word_embeddings"),

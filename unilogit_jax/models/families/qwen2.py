@@ -17,9 +17,17 @@ from unilogit_jax.models.hf_config import (
 )
 from unilogit_jax.models.weight_map import Family
 
+DEFAULTS = {
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32768,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Qwen2 config.json."""
+    hf = {**DEFAULTS, **hf}
     common = sizes(hf)
     return DecoderConfig(
         **common,
@@ -38,9 +46,9 @@ def window_fields(hf: HfConfig, layers: int) -> dict[str, Any]:
 
     The window's size and the layer stand in every file, also where neither counts.
     """
-    window = integer(hf, "sliding_window", default=4096)
+    window = integer(hf, "sliding_window", default=0)
     first = integer(hf, "max_window_layers", default=28)
-    used = flag(hf, "use_sliding_window")
+    used = flag(hf, "use_sliding_window") and window > 0
     rule = tuple(used and i >= first for i in range(layers))
     local = local_layers(hf, layers, rule)
     return {"window": window, "local_layers": local} if used and any(local) else {}

@@ -3,13 +3,14 @@
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA, QK_NORMS
-from unilogit_jax.models.families.qwen2 import window_fields
+from unilogit_jax.models.families.qwen2 import DEFAULTS, window_fields
 from unilogit_jax.models.hf_config import HfConfig, activation, flag, number, read_rope, sizes
 from unilogit_jax.models.weight_map import Family
 
 
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Qwen3 config.json."""
+    hf = {**DEFAULTS, **hf}
     common, bias = sizes(hf, head_dim=128), flag(hf, "attention_bias")
     return DecoderConfig(
         **common,
