@@ -100,6 +100,8 @@ class Lora(_Section):
     """Inner size of the factors."""
     alpha: Positive = 16.0
     """The addition is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the factors' inputs that training drops."""
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     """Patterns over linear layers, such as q_proj, layers.mlp.* or *."""
 

@@ -141,6 +141,7 @@ class Decoder(nn.Module):
     ) -> Stream:
         """Runs of equal periods: the kinds of layers within one period are known when compiling."""
         period, cached = len(run.kinds), stream[1] is not None
+        keys = self.make_rng("lora") if self.has_rng("lora") else None
 
         def body(stream: Stream, xs: Any) -> tuple[Stream, None]:
             first, weights = xs
@@ -148,7 +149,8 @@ class Decoder(nn.Module):
                 at, held = (first + k, stacked) if cached else (k, weights)
                 whole = period == 1 and not cached
                 one = held if whole else jax.tree.map(lambda x, at=at: x[at], held)
-                stream = self._layer(local, one, stream, first + k, sights[local], tables[local])
+                where = sights[local], tables[local], keys
+                stream = self._layer(local, one, stream, first + k, *where)
             return stream, None
 
         def periods(x: Array) -> Array:
@@ -193,11 +195,16 @@ class Decoder(nn.Module):
         index: Int[Array, ""] | None,
         sight: Sight,
         table: tuple[Array, Array] | None,
+        keys: Array | None = None,
     ) -> Stream:
         layer = Layer(self.config, self.mesh, parent=None)
+        rngs = None
+        if keys is not None and index is not None:
+            rngs = {"lora": jax.random.fold_in(keys, index)}
 
         def apply(variables: dict[str, Any], stream: Stream) -> Stream:
-            x, cache = cast(Stream, layer.apply(variables, *stream, index, table, sight))
+            result = layer.apply(variables, *stream, index, table, sight, rngs=rngs)
+            x, cache = cast(Stream, result)
             return pin(x, self.mesh), cache
 
         return (jax.checkpoint(apply, prevent_cse=False) if self.remat else apply)(

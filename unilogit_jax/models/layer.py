@@ -140,7 +140,8 @@ class Mlp(nn.Module):
 class Linear(nn.Module):
     """x times a kernel whose first `inputs` axes are summed over, plus a bias where there is one.
 
-    Where the collection "lora" holds factors `a` and `b` for it, it adds x a b.
+    Where the collection "lora" holds factors `a` and `b` for it, it adds x a b. A `rate` beside
+    them drops that share of the entries of x for this addition, if random keys "lora" are given.
     """
 
     config: DecoderConfig
@@ -162,8 +163,16 @@ class Linear(nn.Module):
             y = y + bias.astype(dtype).reshape(*(1,) * (y.ndim - bias.ndim), *bias.shape)
         if self.has_variable("lora", "a"):
             a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b")
+            x = self._dropped(x)
             y = y + jnp.tensordot(jnp.tensordot(x, a.astype(dtype), axes=n), b.astype(dtype), 1)
         return y
+
+    def _dropped(self, x: Float[Array, "*T"]) -> Float[Array, "*T"]:
+        if not (self.has_variable("lora", "rate") and self.has_rng("lora")):
+            return x
+        keep = 1.0 - self.get_variable("lora", "rate")
+        kept = jax.random.bernoulli(self.make_rng("lora"), keep, x.shape)
+        return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros((), x.dtype))
 
 
 class Norm(nn.Module):

@@ -40,18 +40,21 @@ class Lora:
       (2, 2, 4, 4)
 
     Reference: arXiv:2106.09685, section 4.1.
-    Note: there is no dropout of the adapters' input: the model is a function without random keys.
     """
 
     rank: int = 8
     """Inner size of the factors."""
     alpha: float = 16.0
     """The addition is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Share of the entries of x that training drops from the addition, the others scaled up."""
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     """Patterns over paths of linear layers, or over their ends: "q_proj", "layers.mlp.*", "*"."""
 
     def __post_init__(self) -> None:
         check_positive("lora.", self, ("rank", "alpha"))
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"lora.dropout must be at least 0 and below 1, got {self.dropout}.")
         if not self.targets:
             raise ConfigError('lora.targets is empty: name linear layers, "q_proj" say.')
 
@@ -147,22 +150,29 @@ def scaled(adapters: Params, lora: Lora) -> Params:
         rank = pair["a"].shape[-1]
         if rank != lora.rank:
             raise ConfigError(f"lora.rank is {lora.rank}, but the adapters are of rank {rank}.")
-        return {"a": pair["a"], "b": pair["b"] * lora.scale}
+        made = {"a": pair["a"], "b": pair["b"] * lora.scale}
+        if lora.dropout > 0:
+            made["rate"] = jnp.full(pair["a"].shape[0], lora.dropout)
+        return made
 
     return jax.tree.map(scale, adapters, is_leaf=_is_pair)
 
 
-def lora_apply_fn(model: Decoder, lora: Lora) -> Callable[[Params, Batch, Params], ModelOutput]:
-    """The adapted model as a pure function `(adapters, batch, params) -> ModelOutput`.
+def lora_apply_fn(model: Decoder, lora: Lora) -> Callable[..., ModelOutput]:
+    """The adapted model as a pure function `(adapters, batch, params, key=None) -> ModelOutput`.
 
     The frozen weights are an argument: closed over, they would become constants of the compiled
     program. Differentiated for the adapters alone it computes no gradient of a weight. The model
-    without adapters is `models.apply_fn(model)(params, batch)`.
+    without adapters is `models.apply_fn(model)(params, batch)`. There is dropout where a random key
+    is given.
     """
 
-    def apply(adapters: Params, batch: Batch, params: Params) -> ModelOutput:
+    def apply(
+        adapters: Params, batch: Batch, params: Params, key: Array | None = None
+    ) -> ModelOutput:
         variables = {"params": params, "lora": scaled(adapters, lora)}
-        output = model.apply(variables, batch.tokens, batch.segments, batch.positions)
+        rngs = None if key is None else {"lora": key}
+        output = model.apply(variables, batch.tokens, batch.segments, batch.positions, rngs=rngs)
         assert isinstance(output, ModelOutput)
         return output
 
@@ -257,7 +267,7 @@ def _map(make: Callable[[_Site], dict[str, Any]], sites: Params) -> Params:
 
 
 def _is_pair(node: Any) -> bool:
-    return isinstance(node, dict) and node.keys() == {"a", "b"}
+    return isinstance(node, dict) and node.keys() >= {"a", "b"}
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -211,7 +211,7 @@ def _config(model: Decoder, lora: Lora, base_name: str) -> dict[str, Any]:
         "base_model_name_or_path": base_name,
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": lora.dropout,
         "target_modules": sorted(modules),
         "bias": "none",
         "fan_in_fan_out": family.inputs_first,

@@ -30,6 +30,7 @@ def make_step(
     *,
     shardings: TrainState | None = None,
     frozen: Any = None,
+    seed: int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compiles one update: forward of forget and retain together, loss, gradients, optimizer.
 
@@ -41,6 +42,8 @@ def make_step(
       shardings: the tree of shardings that `init_state` returned; None lets the compiler choose.
       frozen: weights that stay as they are, under adapters say: no gradient of theirs is made, and
         they are neither copied nor consumed.
+      seed: of a random key that `apply_fn` then gets as `key`, for dropout; the key of an update
+        depends on the seed and the update's number alone.
 
     Returns:
       A jitted function; it consumes the state it is given (its buffers are donated).
@@ -48,8 +51,12 @@ def make_step(
     """
 
     def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
+        keys = {}
+        if seed is not None:
+            keys["key"] = jax.random.fold_in(jax.random.key(seed), state.step)
+
         def loss_fn(params: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-            output = apply_fn(params, batch, *frozen)
+            output = apply_fn(params, batch, *frozen, **keys)
             loss, method_state, metrics = batch_loss(method, output, batch, state, mesh)
             return loss, (method_state, metrics)
 

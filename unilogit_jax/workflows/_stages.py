@@ -87,6 +87,7 @@ def unlearn_stage(
         apply_fn=models.lora_apply_fn(prepared.model, lora),
         ref_head=ref_head,
         frozen=start,
+        seed=seed if lora.dropout > 0 else None,
     )
     adapters = _run_stage(
         prepared, f"{name}{ADAPTERS}", method, batches, weights, training, count, run, console
@@ -106,6 +107,8 @@ class _Weights(NamedTuple):
     apply_fn: Callable[..., ModelOutput]
     ref_head: Any = None
     frozen: Any = None
+    seed: int | None = None
+    """Of dropout, where there is any."""
 
 
 def _whole_model(prepared: Prepared, params: Any, ref_head: Any = None) -> _Weights:
@@ -150,6 +153,7 @@ def _run_stage(
         prepared.mesh,
         shardings=shardings,
         frozen=weights.frozen,
+        seed=weights.seed,
     )
     stage = Stage(
         name=name,
