@@ -7,15 +7,14 @@
 
 Every row is forward and gradients of hidden states and head for the paper's loss, unless it says
 otherwise. Time is process CPU seconds of one thread on a CPU, wall time elsewhere, the median of
-interleaved runs. Memory is the compiler's count of temporary bytes, gradients not included; for
-torch it is the growth of the peak resident set. optax, torch and tokamax rows need those libraries.
+interleaved runs. Memory is the compiler's count of temporary bytes, gradients not included; torch
+has no such count. optax, torch and tokamax rows need those libraries.
 """
 
 import argparse
 import importlib
 import math
 import os
-import resource
 import statistics
 import sys
 import time
@@ -55,18 +54,13 @@ def main() -> int:
     rows = [*jax_rows(data, options), *optional_rows(data, options)]
     clock = time.process_time if on_cpu else time.perf_counter
     times: dict[str, list[float]] = {row.name: [] for row in rows}
-    peaks: dict[str, float] = {}
-    gradients: dict[str, Any] = {}
-    for row in rows:
-        before = resident()
-        gradients[row.name] = row.run()
-        peaks[row.name] = resident() - before
+    gradients = {row.name: row.run() for row in rows}
     for _ in range(options.runs):
         for row in rows:
             began = clock()
             row.run()
             times[row.name].append(clock() - began)
-    report(rows, times, peaks, errors(rows, gradients, data), options)
+    report(rows, times, errors(rows, gradients, data), options)
     return 0
 
 
@@ -292,15 +286,9 @@ def errors(rows: list[Row], gradients: dict[str, Any], data: Data) -> dict[str, 
     return found
 
 
-def resident() -> float:
-    """Peak resident set in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def report(
     rows: list[Row],
     times: dict[str, list[float]],
-    peaks: dict[str, float],
     off: dict[str, float],
     options: argparse.Namespace,
 ) -> None:
@@ -314,7 +302,7 @@ def report(
     print("| way | temporary MB | seconds | x three matmuls | worst gradient error |")
     print("|---|---|---|---|---|")
     for row in rows:
-        memory = f"{row.temporary:.0f}" if row.temporary is not None else f"~{peaks[row.name]:.0f}"
+        memory = "-" if row.temporary is None else f"{row.temporary:.0f}"
         ratio = "-" if base is None else f"{middle[row.name] / base:.2f}"
         error = f"{off[row.name]:.0e}" if row.name in off else "-"
         print(f"| {row.name} | {memory} | {middle[row.name]:.2f} | {ratio} | {error} |")
