@@ -53,13 +53,7 @@ def find_stats(
         sums, _ = sweep(head, h, y, plan._replace(keep=False), extras)
         return jax.tree.map(lambda all_, part: _put(all_, rows, part), found, combine(sums))
 
-    one = jax.eval_shape(
-        lambda h, y: sweep(head, h, y, plan._replace(keep=False), extras)[0],
-        jax.ShapeDtypeStruct((1, hidden.shape[1]), hidden.dtype),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
-    )
-    empty = jax.tree.map(lambda x: jnp.zeros(len(hidden), x.dtype), one)
-    return _loop(trips, plan, len(hidden), body, empty)
+    return _loop(trips, plan, len(hidden), body, _no_sums(head, hidden, plan, extras))
 
 
 def find_grads(
@@ -114,12 +108,7 @@ def find_loss_and_grads(
         found = jax.tree.map(lambda all_, part: _put(all_, rows, part), found, sums)
         return total, found, grads
 
-    one = jax.eval_shape(
-        lambda h, y: sweep(head, h, y, plan._replace(keep=False), extras)[0],
-        jax.ShapeDtypeStruct((1, hidden.shape[1]), hidden.dtype),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
-    )
-    empty = jax.tree.map(lambda x: jnp.zeros(len(hidden), x.dtype), one)
+    empty = _no_sums(head, hidden, plan, extras)
     start = (jnp.float32(0.0), empty, _no_grads(head, hidden, need))
     return _loop(trips, plan, len(hidden), body, start)
 
@@ -149,6 +138,18 @@ def _add_chunk(
     if grads.hidden is not None and into_hidden is not None:
         grads = grads._replace(hidden=_put(grads.hidden, rows, into_hidden))
     return grads._replace(kernel=kernel, bias=bias)
+
+
+def _no_sums(
+    head: LocalHead, hidden: Float[Array, "N D"], plan: Plan, extras: tuple[str, ...]
+) -> Sums:
+    """Zeros for every token, of the sums that a sweep finds."""
+    one = jax.eval_shape(
+        lambda h, y: sweep(head, h, y, plan._replace(keep=False), extras)[0],
+        jax.ShapeDtypeStruct((1, hidden.shape[1]), hidden.dtype),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+    )
+    return jax.tree.map(lambda x: jnp.zeros(len(hidden), x.dtype), one)
 
 
 def _no_grads(head: LocalHead, hidden: Float[Array, "N D"], need: Need) -> Grads:
