@@ -124,6 +124,14 @@ def test_at_most_half_of_the_forgotten_answers_may_survive(before, after, passed
     assert ("word for word" in verdict.text.partition(".")[0]) is not passed
 
 
+def test_a_verdict_on_a_model_that_knew_nothing_says_that_it_says_little():
+    says_little = [
+        "says little" in judge({"forget_exact_match": known}, {"forget_exact_match": 0.0}).text
+        for known in (0.0, 0.5)
+    ]
+    assert says_little == [True, False]
+
+
 def test_a_verdict_names_every_problem_and_the_numbers():
     text = judge(
         {"forget_exact_match": 1.0, "retain_exact_match": 0.9},

@@ -53,9 +53,10 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
             problems.append(
                 f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)"
             )
-    if problems:
-        return Verdict(False, f"{_sentence(problems)} {_sentence(facts)}")
-    return Verdict(True, _sentence(facts))
+    text = " ".join(_sentence(part) for part in (problems, facts) if part)
+    if forget[0] == 0:
+        text += " None of those answers was exact before either, so this says little."
+    return Verdict(not problems, text)
 
 
 def _percent(x: float) -> str:
