@@ -136,3 +136,10 @@ def test_norms_are_not_decayed_and_kernels_are():
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     assert np.allclose(updates["a"]["kernel"], -0.1 * 0.5) and (updates["norm"]["scale"] == 0).all()
+
+
+def test_a_set_without_weight_keeps_its_place_in_the_log(rig):
+    weighed, _ = gradients(rig(ONE, Unilogit()))
+    alone, _ = gradients(rig(ONE, Unilogit(retain_weight=0.0)))
+    assert alone["retain_nll"] == pytest.approx(weighed["retain_nll"], rel=1e-6)
+    assert alone["loss"] == pytest.approx(weighed["forget_loss"], rel=1e-6)

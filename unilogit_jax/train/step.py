@@ -89,7 +89,8 @@ def batch_loss(
 ) -> tuple[Float[Array, ""], Any, Metrics]:
     """A method's loss of a batch, its next state and its metrics, the cheapest way it allows."""
     sharding = head_sharding(output.head, output.hidden.shape, mesh)
-    if not isinstance(method, SeparableMethod):
+    # The fused loss skips tokens that weigh nothing; the log wants their numbers all the same.
+    if not isinstance(method, SeparableMethod) or 0.0 in method.set_weights.values():
         return method(token_stats(method, output, batch, state.ref_head, mesh), state.method_state)
     vocab_size = output.head.vocab_size
 
