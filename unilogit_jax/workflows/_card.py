@@ -8,10 +8,7 @@ from unilogit_jax import __version__
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.run import RunFolder, read_json
-from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
-
-COLUMNS = {TARGET: "before", GOLD: "gold", UNLEARN: "after"}
-"""Stage -> its column in a run's table."""
+from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, column_of
 
 
 def model_card(run: RunFolder, experiment: Experiment, stage: str) -> str:
@@ -51,7 +48,7 @@ def _what(experiment: Experiment, stage: str) -> str:
     data = experiment.data
     rows = f"`{data.forget}`" if data.forget else f"the forget rows of `{data.benchmark}`"
     rest = f"`{data.retain}`" if data.retain else f"the retain rows of `{data.benchmark}`"
-    name = stage.removeprefix(f"{UNLEARN}-") if stage != UNLEARN else experiment.method.name
+    name = experiment.method.name if stage == UNLEARN else column_of(stage)
     return (
         f"This model unlearned {rows} with the method **{name}**, while it was held to {rest}. "
         "Unlearning changes what a model says; it is no proof that nothing is left inside."
@@ -62,7 +59,7 @@ def _scores(run: RunFolder, stage: str) -> str:
     if not run.summary.is_file():
         return ""
     summary: Mapping[str, Any] = read_json(run.summary)
-    mine = COLUMNS.get(stage, stage.removeprefix(f"{UNLEARN}-"))
+    mine = column_of(stage)
     columns = list(dict.fromkeys(["before", mine, "gold"]))
     columns = [c for c in columns if any(key.startswith(f"{c}.") for key in summary)]
     rows = [

@@ -160,11 +160,12 @@ def _from_weights(
         run = RunFolder.open(source)
         model, base = load_stage(run, dtype=settings.dtype, mesh=mesh)
         return load_tokenizer_of(run), model, base
-    folder = models.resolve(source, revision=settings.revision)
+    folder = models.resolve(source, revision=settings.revision, weights=False)
     tokenizer = tokenizer_of(folder)
     _check_attention(experiment, models.read_decoder_config(folder, family=settings.family), mesh)
     model, base = models.load(
-        folder,
+        source,
+        revision=settings.revision,
         dtype=settings.dtype,
         mesh=mesh,
         family=settings.family,

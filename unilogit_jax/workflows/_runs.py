@@ -45,6 +45,12 @@ def stages_of(run: RunFolder) -> list[str]:
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 
 
+def column_of(stage: str) -> str:
+    """A stage's column in the tables of a run; a rival method's is its name."""
+    columns = {TARGET: "before", GOLD: "gold", UNLEARN: "after"}
+    return columns.get(stage, stage.removeprefix(f"{UNLEARN}-"))
+
+
 def last_stage(run: RunFolder) -> str:
     """The stage that a run is for: the unlearned model if there is one, else the target.
 

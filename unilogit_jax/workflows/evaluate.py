@@ -9,7 +9,7 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._results import Results, show, write_evaluations
-from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, load_stage, stages_of
+from unilogit_jax.workflows._runs import column_of, load_stage, stages_of
 
 
 def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
@@ -73,11 +73,9 @@ def _ask(evaluator: Evaluator, params: object, questions: Sequence[str]) -> list
 
 def _models(run: RunFolder, prepared: Prepared) -> Mapping[str, object]:
     """Column -> weights of every model that the run has, or began from."""
-    names = {TARGET: "before", UNLEARN: "after", GOLD: "gold"}
     found: dict[str, object] = {}
     if prepared.base is not None:
         found["before"] = prepared.base
     for stage in stages_of(run):
-        column = names.get(stage, stage.removeprefix(f"{UNLEARN}-"))
-        found[column] = load_stage(run, stage, mesh=prepared.mesh)[1]
+        found[column_of(stage)] = load_stage(run, stage, mesh=prepared.mesh)[1]
     return dict(sorted(found.items(), key=lambda pair: pair[0] == "gold"))

@@ -50,9 +50,11 @@ def load_pretrained(
         run = RunFolder.open(source)
         model, params = load_stage(run, dtype=dtype, mesh=mesh)
         return model, params, load_tokenizer_of(run)
-    folder = models.resolve(source, revision=revision)
-    model, params = models.load(folder, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
-    return model, params, tokenizer_of(folder)
+    tokenizer = tokenizer_of(models.resolve(source, revision=revision, weights=False))
+    model, params = models.load(
+        source, revision=revision, dtype=dtype, param_dtype=param_dtype, mesh=mesh
+    )
+    return model, params, tokenizer
 
 
 def export(
@@ -150,10 +152,10 @@ def _export_adapter(run: RunFolder, out: Path, stage: str | None, console: Conso
 
 
 def _export_folder(source: Path | str, out: Path, dtype: str | None, console: Console) -> None:
-    folder = models.resolve(source)
+    folder = models.resolve(source, weights=False)
     with console.stage("reading weights") as progress:
         # float32 holds every stored value exactly, so writing the stored dtype loses nothing.
-        model, params = models.load(folder, mesh=make_mesh(), progress=progress.amount)
+        model, params = models.load(source, mesh=make_mesh(), progress=progress.amount)
     with console.stage("writing") as progress:
         models.save(out, model, params, dtype=dtype, progress=progress.amount)
         fetch_tokenizer(folder, out)
