@@ -4,11 +4,11 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from unilogit_jax.losses._common import supervised
 from unilogit_jax.losses.cross_entropy import cross_entropy_from_log_odds
-from unilogit_jax.losses.unilogit import unilogit_from_log_odds
+from unilogit_jax.losses.unilogit import tau_where, unilogit_from_log_odds
 from unilogit_jax.ops import HeadSharding, label_log_odds
 from unilogit_jax.types import Head
 
@@ -51,11 +51,8 @@ def unilogit_head(
     Reference: arXiv:2505.06027.
     """
     head = head if isinstance(head, Head) else Head(kernel=head)
-    valid = supervised(labels, mask, head.vocab_size)
-    m = label_log_odds(hidden, head, labels, valid.astype(jnp.float32), sharding=sharding).log_odds
-    if not isinstance(tau, float | int) and tau is not None:
-        # Whatever stands at ignored positions (0 is usual) must not make 0 * inf in the gradient.
-        tau = jnp.where(valid, tau, 0.5)
+    m, valid = _log_odds(hidden, head, labels, mask, sharding)
+    tau = tau_where(valid, tau)
     values = unilogit_from_log_odds(m, vocab_size=head.vocab_size, direction=direction, tau=tau)
     return jnp.where(valid, values, 0.0)
 
@@ -89,6 +86,18 @@ def cross_entropy_head(
 
     """
     head = head if isinstance(head, Head) else Head(kernel=head)
-    valid = supervised(labels, mask, head.vocab_size)
-    m = label_log_odds(hidden, head, labels, valid.astype(jnp.float32), sharding=sharding).log_odds
+    m, valid = _log_odds(hidden, head, labels, mask, sharding)
     return jnp.where(valid, cross_entropy_from_log_odds(m), 0.0)
+
+
+def _log_odds(
+    hidden: Float[Array, "*T D"],
+    head: Head,
+    labels: Int[Array, "*T"],
+    mask: Shaped[Array, "*T"] | None,
+    sharding: HeadSharding | None,
+) -> tuple[Float[Array, "*T"], Bool[Array, "*T"]]:
+    """The labels' log-odds, and the positions where they count."""
+    valid = supervised(labels, mask, head.vocab_size)
+    weights = valid.astype(jnp.float32)
+    return label_log_odds(hidden, head, labels, weights, sharding=sharding).log_odds, valid

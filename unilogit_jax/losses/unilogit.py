@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from unilogit_jax.losses._common import per_token, supervised, with_slope
 from unilogit_jax.ops import label_columns
@@ -55,9 +56,7 @@ def unilogit(
     Note: V counts every logit column. If a head has padding columns (logit -inf), give
       `tau=1/V` with the V of the tokenizer.
     """
-    if isinstance(tau, jax.Array):
-        # Whatever stands at ignored positions (0 is usual) must not make 0 * inf in the gradient.
-        tau = jnp.where(supervised(labels, mask, logits.shape[-1]), tau, 0.5)
+    tau = tau_where(supervised(labels, mask, logits.shape[-1]), tau)
     target = _target(tau, logits.shape[-1], direction)
     return per_token(lambda m: _divergence(m, target, direction), logits, labels, mask)
 
@@ -150,6 +149,16 @@ class _Target(NamedTuple):
     logit_tau: float | Array
     neg_entropy: float | Array
     """tau log tau + (1 - tau) log(1 - tau)."""
+
+
+def tau_where(
+    valid: Bool[Array, "*T"], tau: float | Float[Array, "*T"] | None
+) -> float | Float[Array, "*T"] | None:
+    """A `tau` that is harmless at ignored positions, whatever stands there.
+
+    The usual 0 would make 0 * inf in the gradient. A constant, which is checked, stays as it is.
+    """
+    return jnp.where(valid, tau, 0.5) if isinstance(tau, jax.Array | np.ndarray) else tau
 
 
 def _target(tau: float | Float[Array, "*T"] | None, vocab_size: int, direction: str) -> _Target:

@@ -2,7 +2,7 @@
 """Making a decoder's parameters, and what can be known of them without making any."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,20 @@ from unilogit_jax.types import Batch, ModelOutput
 
 Params = dict[str, Any]
 """Nested dicts of arrays."""
+
+
+def at(tree: Params, path: Sequence[str]) -> Any:
+    """The entry of nested dicts at a path of keys."""
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def put(tree: Params, path: Sequence[str], value: Any) -> None:
+    """Sets the entry of nested dicts at a path of keys, making dicts on the way."""
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
 
 
 def init(

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from unilogit_jax.errors import ConfigError, suggest
-from unilogit_jax.models.build import Params, logical_axes, param_shapes
+from unilogit_jax.models.build import Params, logical_axes, param_shapes, put
 from unilogit_jax.models.checks import check_positive
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.sharding import tree_shardings
@@ -123,11 +123,7 @@ class Lora:
         tree: Params = {}
         for site in sites:
             if any(site.matches(pattern) for pattern in self.targets):
-                *rooms, last = site.name.split(".")
-                room = tree
-                for key in rooms:
-                    room = room.setdefault(key, {})
-                room[last] = site
+                put(tree, site.name.split("."), site)
         return tree
 
 

@@ -4,8 +4,6 @@
 import dataclasses
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ from jaxtyping import Float
 
 from unilogit_jax.errors import ConfigError, WeightsError
 from unilogit_jax.models.blocks import HostArray
-from unilogit_jax.models.build import Params
+from unilogit_jax.models.build import Params, at
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.families import find_family
 from unilogit_jax.models.folders import Folder, open_folder
 from unilogit_jax.models.hf_io import Files, Tensor, check_tensors, read_header, read_json
 from unilogit_jax.models.lora import Lora
-from unilogit_jax.models.reading import at
+from unilogit_jax.models.new_folder import check_empty, complete_folder
 from unilogit_jax.models.weight_map import Fused, Weight, weight_table
 
 CONFIG = "adapter_config.json"
@@ -80,8 +78,7 @@ def save_adapter(
     folder = Path(folder)
     config = _config(model, lora, base_name)
     tensors = dict(adapter_tensors(model, adapters, lora))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WeightsError(f"{folder} exists and is not empty: choose another folder or remove it.")
+    check_empty(folder)
     if jax.process_index() == 0:
         _write(folder, config, tensors)
 
@@ -264,16 +261,9 @@ def _find(
 def _write(folder: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
+    with complete_folder(folder) as part:
         text = json.dumps(config, indent=2) + "\n"
         (part / CONFIG).write_text(text, encoding="utf-8")
         save_file(tensors, part / TENSORS, metadata={"format": "pt"})
         # safetensors makes its file readable by the owner only, whatever the umask says.
         (part / TENSORS).chmod((part / CONFIG).stat().st_mode)
-        os.replace(part, folder)
-    except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error}.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

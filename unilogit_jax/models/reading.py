@@ -16,7 +16,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from unilogit_jax.errors import ConfigError, WeightsError
 from unilogit_jax.models.blocks import CHUNK, WORKERS, Bounds, around, bounds_of, read_parts
-from unilogit_jax.models.build import Params, param_shardings
+from unilogit_jax.models.build import Params, at, param_shardings, put
 from unilogit_jax.models.checks import check_name
 from unilogit_jax.models.config import CHOICES, DTYPES, DecoderConfig
 from unilogit_jax.models.decoder import Decoder
@@ -59,7 +59,8 @@ def load(
       mesh: parameters are divided over it; None: they all live on the first device.
       family: reads the folder as this family, "my_package.my_file:FAMILY" say, and not as the one
         that its model_type names.
-      attention: kernel of attention, "auto", "xla" or "cudnn"; None: the configuration's.
+      attention: kernel of attention, "auto", "xla", "splash" or "cudnn"; None: the
+        configuration's.
       revision: branch, tag or commit of a model of the Hub; None: its main branch.
       progress: called with the bytes of parameters made so far, and of all that this process makes.
 
@@ -120,13 +121,6 @@ def read_decoder_config(
     return dataclasses.replace(config, hf_config=json.dumps(hf, indent=2))
 
 
-def at(tree: Params, path: tuple[str, ...]) -> Any:
-    """The entry of a nested dict at a path of keys."""
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
 def _read_all(
     model: Decoder,
     table: list[Weight],
@@ -164,7 +158,7 @@ def _read_all(
     with ThreadPoolExecutor(WORKERS) as pool:
         # The largest first: the memory beside the finished parameters is that of the one in work.
         for _, weight, *job in sorted(jobs, key=lambda job: -job[0]):
-            _put(params, weight.path, jax.block_until_ready(make(weight, *job)))
+            put(params, weight.path, jax.block_until_ready(make(weight, *job)))
     return params
 
 
@@ -214,9 +208,3 @@ def _drop_copied_head(files: Files, family: Family, folder: Folder) -> None:
 
 def _volume(bounds: Bounds) -> int:
     return math.prod(stop - start for start, stop in bounds)
-
-
-def _put(params: Params, path: tuple[str, ...], array: jax.Array) -> None:
-    for key in path[:-1]:
-        params = params.setdefault(key, {})
-    params[path[-1]] = array

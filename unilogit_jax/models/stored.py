@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from unilogit_jax.models.blocks import CHUNK, HostArray, copy
-from unilogit_jax.models.build import Params
+from unilogit_jax.models.build import Params, at
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families import find_family
-from unilogit_jax.models.reading import at
 from unilogit_jax.models.weight_map import Weight, weight_table
 
 

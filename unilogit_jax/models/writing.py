@@ -23,6 +23,7 @@ from unilogit_jax.models.config import DTYPES, DecoderConfig
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.families import find_family
 from unilogit_jax.models.hf_io import INDEX, SINGLE, make_header
+from unilogit_jax.models.new_folder import check_empty, complete_folder
 from unilogit_jax.models.stored import Gathered, Slot, Step, divide, slots_of, steps_of, stored
 
 FILE_BYTES = 5 * 10**9
@@ -122,12 +123,13 @@ def hf_tensors(
 def _why_not(folder: Path, count: int) -> str:
     """What speaks against writing so many bytes there, or the empty string."""
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            return f"{folder} exists and is not empty: choose another folder or remove it."
+        check_empty(folder)
         if os.path.ismount(folder):
             return f"{folder} is a mount point and cannot be made at once: choose a folder in it."
         there = next(parent for parent in folder.absolute().parents if parent.exists())
         free = shutil.disk_usage(there).free
+    except WeightsError as error:
+        return str(error)
     except OSError as error:
         return f"{folder} cannot be written: {error}."
     if free < count:
@@ -157,23 +159,14 @@ def _write(
     dtype: str,
     progress: Callable[[int, int], None] | None,
 ) -> str:
-    """Writes beside the folder, then gives it its name; returns what went wrong."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    """Writes the folder; returns what went wrong, which the other processes must hear of."""
     try:
-        # One that a killed process of the same number left behind.
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for name, text in texts.items():
-            (part / name).write_text(text, encoding="utf-8")
-        _write_tensors(part, files, steps, dtype, progress)
-        for path in (*part.iterdir(), part):
-            _sync(path)
-        os.replace(part, folder)
-        _sync(folder.parent)
-    except OSError as error:
-        return f"{folder} cannot be written: {error}."
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with complete_folder(folder) as part:
+            for name, text in texts.items():
+                (part / name).write_text(text, encoding="utf-8")
+            _write_tensors(part, files, steps, dtype, progress)
+    except WeightsError as error:
+        return str(error)
     return ""
 
 
@@ -233,15 +226,6 @@ def _names(count: int) -> list[str]:
     if count == 1:
         return [SINGLE]
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the list of a folder's files, is on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -24,17 +24,11 @@ def patient_event_loops() -> Iterator[None]:
       'read'
 
     """
-    # Python 3.14 announces the end of policies, and has nothing to put in their place here.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        before = asyncio.get_event_loop_policy()
-        asyncio.set_event_loop_policy(_policy())
+    before = _exchange(_policy)
     try:
         yield
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            asyncio.set_event_loop_policy(before)
+        _exchange(lambda: before)
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -47,6 +41,18 @@ class _Loop(asyncio.SelectorEventLoop):
                 # Looked at, or asyncio logs that nobody did.
                 _ = task.cancelled() or task.exception()
         super().close()
+
+
+def _exchange(
+    make: Callable[[], asyncio.AbstractEventLoopPolicy],
+) -> asyncio.AbstractEventLoopPolicy:
+    """Sets a policy and returns the one before."""
+    # Python 3.14 announces the end of policies, and has nothing to put in their place here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        before = asyncio.get_event_loop_policy()
+        asyncio.set_event_loop_policy(make())
+    return before
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy:
