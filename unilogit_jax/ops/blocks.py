@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A head cut into blocks of vocabulary columns, and how large chunks and blocks are."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,12 +30,15 @@ class Plan(NamedTuple):
     keep: bool
 
 
-def make_plan(tokens: int, columns: int, *, budget: int = BUDGET, keep: bool | None = None) -> Plan:
-    """The plan for a head on one device.
+def make_plan(
+    tokens: int, columns: int, *, heads: int = 1, budget: int = BUDGET, keep: bool | None = None
+) -> Plan:
+    """The plan for a head on one device, or for a model's and its teacher's.
 
     Args:
       tokens: rows of hidden states on the device, those that do not count included.
       columns: vocabulary columns on the device.
+      heads: how many heads there are, each with logits of its own; chunks shrink accordingly.
       budget: bytes that kept logits may take.
       keep: whether logits are kept; None: where those of a chunk fit the budget.
 
@@ -46,8 +50,8 @@ def make_plan(tokens: int, columns: int, *, budget: int = BUDGET, keep: bool | N
 
     """
     if keep is None:
-        keep = 4 * columns * min(CHUNK[True], tokens) <= budget
-    return Plan(max(1, min(CHUNK[keep], tokens)), min(BLOCK, columns), keep)
+        keep = 4 * columns * heads * min(CHUNK[True] // heads, tokens) <= budget
+    return Plan(max(1, min(CHUNK[keep] // heads, tokens)), min(BLOCK, columns), keep)
 
 
 class LocalHead(NamedTuple):
@@ -105,11 +109,43 @@ def block_at(head: LocalHead, hidden: Float[Array, "chunk D"], number: Any, plan
     return Block(jnp.where(fresh, z, -jnp.inf), indices, fresh)
 
 
-def block_again(head: LocalHead, kept: Float[Array, "chunk all"], number: Any, plan: Plan) -> Block:
-    """A block whose logits were kept."""
+def make_room(head: LocalHead, rows: int, plan: Plan) -> Float[Array, "chunk all"] | None:
+    """Where the logits of a chunk are kept; None if they are not."""
+    columns = count_blocks(head, plan) * plan.block
+    return jnp.zeros((rows, columns), jnp.float32) if plan.keep else None
+
+
+def keep_block(
+    kept: Float[Array, "chunk all"] | None, block: Block, number: Any, plan: Plan
+) -> Float[Array, "chunk all"] | None:
+    """Keeps a block's logits, if there is room."""
+    if kept is None:
+        return None
+    return jax.lax.dynamic_update_slice_in_dim(kept, block.logits, number * plan.block, axis=1)
+
+
+def block_again(
+    head: LocalHead,
+    hidden: Float[Array, "chunk D"],
+    number: Any,
+    plan: Plan,
+    kept: Float[Array, "chunk all"] | None,
+) -> Block:
+    """A block once more: as it was kept, or computed anew."""
+    if kept is None:
+        return block_at(head, hidden, number, plan)
     start = _start(head, number, plan)
     z = jax.lax.dynamic_slice_in_dim(kept, number * plan.block, plan.block, axis=1)
     return Block(z, *_columns(head, number, start, plan))
+
+
+def over_blocks(head: LocalHead, plan: Plan, step: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`step(carry, number)` for every block; a single one needs no loop."""
+    count = count_blocks(head, plan)
+    if count == 1:
+        return step(carry, jnp.int32(0))
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    return jax.lax.scan(lambda carry, number: (step(carry, number), None), carry, numbers)[0]
 
 
 def kernel_block(head: LocalHead, number: Any, plan: Plan) -> Float[Array, "rows cols"]:

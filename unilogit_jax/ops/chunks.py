@@ -2,20 +2,52 @@
 """The loop over chunks of the tokens that count; the others cost nothing but their place."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from unilogit_jax.ops.blocks import LocalHead, Plan
-from unilogit_jax.ops.sweeps import Sums, sweep, sweep_back
+from unilogit_jax.ops.sweeps import Grads
 
-Combine = Callable[[Sums], Sums]
-"""Merges the sums of all devices that share a vocabulary; the identity on one."""
+Merge = Callable[[Any, Any], Any]
+Combine = Callable[[Any, Merge], Any]
+"""Merges what all devices that share a vocabulary found; the identity on one."""
 
-Phi = Callable[[Array, Any], tuple[Array, Array]]
-"""(m, aux) -> (loss, dL/dm), token by token."""
+
+class Rows(NamedTuple):
+    """What a sweep needs of each token."""
+
+    hidden: Float[Array, "chunk D"]
+    labels: Int[Array, " chunk"]
+    picks: Int[Array, "chunk k"] | None = None
+    ref_hidden: Float[Array, "chunk E"] | None = None
+    logit_tau: Float[Array, " chunk"] | None = None
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What is done with a chunk of tokens. Results are trees with the tokens' axis in front."""
+
+    @property
+    def head(self) -> LocalHead:
+        """The head that gradients belong to."""
+        ...
+
+    def look(self, rows: Rows, plan: Plan) -> tuple[Any, Any]:
+        """One sweep: what is found of each token, and the logits if the plan keeps them."""
+        ...
+
+    def parts(self, found: Any) -> Any:
+        """The part of `found` that has a gradient."""
+        ...
+
+    def back(
+        self, rows: Rows, found: Any, slopes: Any, plan: Plan, kept: Any, grads: Grads
+    ) -> Grads:
+        """The sweep back, from slopes with respect to the parts."""
+        ...
 
 
 class Need(NamedTuple):
@@ -26,130 +58,87 @@ class Need(NamedTuple):
     bias: bool = True
 
 
-class Grads(NamedTuple):
-    """Gradients of a scalar, float32; None where none is wanted."""
-
-    hidden: Float[Array, "N D"] | None
-    kernel: Float[Array, "rows cols"] | None
-    bias: Float[Array, " columns"] | None
-
-
-def find_stats(
-    head: LocalHead,
-    hidden: Float[Array, "N D"],
-    labels: Int[Array, " N"],
-    counts: Bool[Array, " N"],
-    plan: Plan,
-    *,
-    extras: tuple[str, ...] = (),
-    combine: Combine = lambda sums: sums,
-) -> Sums:
-    """Sums of every token that counts; zeros elsewhere. One matmul, no logits kept."""
+def find(work: Work, rows: Rows, counts: Bool[Array, " N"], plan: Plan) -> Any:
+    """What a sweep finds of every token that counts; zeros elsewhere. No logits are kept."""
+    plan = plan._replace(keep=False)
     order, trips, last = _compact(counts, plan)
 
-    def body(i: Any, found: Sums) -> Sums:
-        rows, live = _rows(order, i, last, plan)
-        h, y = _take(hidden, rows, live), jnp.where(live, _take(labels, rows, live), -1)
-        sums, _ = sweep(head, h, y, plan._replace(keep=False), extras)
-        return jax.tree.map(lambda all_, part: _put(all_, rows, part), found, combine(sums))
+    def body(i: Any, found: Any) -> Any:
+        at, live = _chunk(order, i, last, plan)
+        return _put(found, at, live, work.look(_take(rows, at, live), plan)[0])
 
-    return _loop(trips, plan, len(hidden), body, _no_sums(head, hidden, plan, extras))
+    return _loop(trips, plan, len(counts), body, _nothing_found(work, rows, plan))
 
 
-def find_grads(
-    head: LocalHead,
-    hidden: Float[Array, "N D"],
-    labels: Int[Array, " N"],
-    slopes: Float[Array, " N"],
-    others: Float[Array, " N"],
-    plan: Plan,
-    need: Need,
-) -> Grads:
-    """Gradients of sum slope m from known slopes: the logits are computed again, block by block."""
-    order, trips, last = _compact(slopes != 0.0, plan)
+def find_grads(work: Work, rows: Rows, found: Any, slopes: Any, plan: Plan, need: Need) -> Grads:
+    """Gradients of sum slopes parts: the logits are computed again, block by block."""
+    plan = plan._replace(keep=False)
+    counts = [jnp.any(s.reshape(len(s), -1) != 0.0, axis=1) for s in jax.tree.leaves(slopes)]
+    order, trips, last = _compact(jnp.any(jnp.stack(counts), axis=0), plan)
 
     def body(i: Any, grads: Grads) -> Grads:
-        rows, live = _rows(order, i, last, plan)
-        taken = [_take(x, rows, live) for x in (hidden, others, slopes)]
-        y = jnp.where(live, _take(labels, rows, live), -1)
-        return _add_chunk(head, taken[0], y, taken[1], taken[2], None, rows, plan, grads)
+        at, live = _chunk(order, i, last, plan)
+        taken = _take((rows, found, slopes), at, live)
+        return _add_chunk(work, *taken, at, live, plan, None, grads)
 
-    return _loop(trips, plan, len(hidden), body, _no_grads(head, hidden, need))
+    return _loop(trips, plan, len(rows.labels), body, _no_grads(work.head, rows.hidden, need))
 
 
 def find_loss_and_grads(
-    head: LocalHead,
-    hidden: Float[Array, "N D"],
-    labels: Int[Array, " N"],
+    work: Work,
+    rows: Rows,
     weights: Float[Array, " N"],
     aux: Any,
-    phi: Phi,
+    phi: Callable[[Any, Any], tuple[Array, Any]],
     plan: Plan,
     need: Need,
-    *,
-    extras: tuple[str, ...] = (),
-    combine: Combine = lambda sums: sums,
-) -> tuple[Float[Array, ""], Sums, Grads]:
-    """Sum weight phi(m), and its gradients, in one pass over the tokens that count."""
+) -> tuple[Float[Array, ""], Any, Grads]:
+    """Sum weight phi(found, aux), and its gradients, in one pass over the tokens that count.
+
+    `phi` gives the loss of each token and its slopes with respect to the parts of `found`.
+    """
+    if not any(need):
+        plan = plan._replace(keep=False)
     order, trips, last = _compact(weights != 0.0, plan)
 
     def body(i: Any, carry: Any) -> Any:
-        total, found, grads = carry
-        rows, live = _rows(order, i, last, plan)
-        h, weight = _take(hidden, rows, live), _take(weights, rows, live)
-        y = jnp.where(live, _take(labels, rows, live), -1)
-        sums, kept = sweep(head, h, y, plan, extras)
-        sums = combine(sums)
-        m = jnp.where(live, sums.label - sums.others, 0.0)
-        loss, slope = phi(m, jax.tree.map(lambda x: _take(x, rows, live), aux))
-        slope = jnp.where(live, weight * slope, 0.0)
+        total, all_, grads = carry
+        at, live = _chunk(order, i, last, plan)
+        taken, weight, aux_ = _take((rows, weights, aux), at, live)
+        found, kept = work.look(taken, plan)
+        loss, slopes = phi(found, aux_)
         total = total + jnp.sum(jnp.where(live, weight * loss, 0.0))
-        grads = _add_chunk(head, h, y, sums.others, slope, kept, rows, plan, grads)
-        found = jax.tree.map(lambda all_, part: _put(all_, rows, part), found, sums)
-        return total, found, grads
+        if any(need):
+            slopes = jax.tree.map(lambda s: _of_live(live, _like(weight, s) * s), slopes)
+            grads = _add_chunk(work, taken, found, slopes, at, live, plan, kept, grads)
+        return total, _put(all_, at, live, found), grads
 
-    empty = _no_sums(head, hidden, plan, extras)
-    start = (jnp.float32(0.0), empty, _no_grads(head, hidden, need))
-    return _loop(trips, plan, len(hidden), body, start)
+    nothing = _nothing_found(work, rows, plan._replace(keep=False))
+    start = (jnp.float32(0.0), nothing, _no_grads(work.head, rows.hidden, need))
+    return _loop(trips, plan, len(weights), body, start)
 
 
 def _add_chunk(
-    head: LocalHead,
-    hidden: Float[Array, "chunk D"],
-    labels: Int[Array, " chunk"],
-    others: Float[Array, " chunk"],
-    slopes: Float[Array, " chunk"],
-    kept: Float[Array, "chunk all"] | None,
-    rows: Int[Array, " chunk"],
+    work: Work,
+    rows: Rows,
+    found: Any,
+    slopes: Any,
+    at: Int[Array, " chunk"],
+    live: Bool[Array, " chunk"],
     plan: Plan,
+    kept: Any,
     grads: Grads,
 ) -> Grads:
-    into_hidden, (kernel, bias) = sweep_back(
-        head,
-        hidden,
-        labels,
-        others,
-        slopes,
-        plan,
-        kept=kept,
-        grads=(grads.kernel, grads.bias),
-        need_hidden=grads.hidden is not None,
-    )
-    if grads.hidden is not None and into_hidden is not None:
-        grads = grads._replace(hidden=_put(grads.hidden, rows, into_hidden))
-    return grads._replace(kernel=kernel, bias=bias)
+    own = None if grads.hidden is None else jnp.zeros(rows.hidden.shape, jnp.float32)
+    new = work.back(rows, found, slopes, plan, kept, grads._replace(hidden=own))
+    return new._replace(hidden=_put(grads.hidden, at, live, new.hidden))
 
 
-def _no_sums(
-    head: LocalHead, hidden: Float[Array, "N D"], plan: Plan, extras: tuple[str, ...]
-) -> Sums:
-    """Zeros for every token, of the sums that a sweep finds."""
-    one = jax.eval_shape(
-        lambda h, y: sweep(head, h, y, plan._replace(keep=False), extras)[0],
-        jax.ShapeDtypeStruct((1, hidden.shape[1]), hidden.dtype),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
-    )
-    return jax.tree.map(lambda x: jnp.zeros(len(hidden), x.dtype), one)
+def _nothing_found(work: Work, rows: Rows, plan: Plan) -> Any:
+    """Zeros for every token, of what a sweep finds."""
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), rows)
+    found, _ = jax.eval_shape(lambda rows: work.look(rows, plan), one)
+    return jax.tree.map(lambda x: jnp.zeros((len(rows.labels), *x.shape[1:]), x.dtype), found)
 
 
 def _no_grads(head: LocalHead, hidden: Float[Array, "N D"], need: Need) -> Grads:
@@ -171,23 +160,36 @@ def _compact(counts: Bool[Array, " N"], plan: Plan) -> tuple[Int[Array, " all"],
     return order, -(-last // plan.chunk), last
 
 
-def _rows(
+def _chunk(
     order: Int[Array, " all"], i: Any, last: Any, plan: Plan
 ) -> tuple[Int[Array, " chunk"], Bool[Array, " chunk"]]:
-    rows = jax.lax.dynamic_slice_in_dim(order, i * plan.chunk, plan.chunk)
-    return rows, i * plan.chunk + jnp.arange(plan.chunk) < last
+    at = jax.lax.dynamic_slice_in_dim(order, i * plan.chunk, plan.chunk)
+    return at, i * plan.chunk + jnp.arange(plan.chunk) < last
 
 
-def _take(
-    x: Shaped[Array, "N ..."], rows: Int[Array, " chunk"], live: Bool[Array, " chunk"]
-) -> Shaped[Array, "chunk ..."]:
-    """Rows of x, zeros for those that do not count, whatever x holds there."""
-    taken = jnp.take(x, rows, axis=0, mode="fill", fill_value=0)
-    return jnp.where(live.reshape(-1, *(1,) * (x.ndim - 1)), taken, jnp.zeros((), x.dtype))
+def _take(tree: Any, at: Int[Array, " chunk"], live: Bool[Array, " chunk"]) -> Any:
+    """Rows of all arrays, zeros for those that do not count, whatever stands there."""
+    return jax.tree.map(
+        lambda x: _of_live(live, jnp.take(x, at, axis=0, mode="fill", fill_value=0)), tree
+    )
 
 
-def _put(all_: Array, rows: Int[Array, " chunk"], part: Array) -> Array:
-    return all_.at[rows].set(part, mode="drop", unique_indices=True)
+def _put(all_: Any, at: Int[Array, " chunk"], live: Bool[Array, " chunk"], part: Any) -> Any:
+    """Rows put at their places; zeros for those that do not count."""
+
+    def one(x: Array, y: Array) -> Array:
+        return x.at[at].set(_of_live(live, y), mode="drop", unique_indices=True)
+
+    return jax.tree.map(one, all_, part)
+
+
+def _of_live(live: Bool[Array, " chunk"], x: Shaped[Array, "chunk ..."]) -> Array:
+    return jnp.where(_like(live, x), x, jnp.zeros((), x.dtype))
+
+
+def _like(per_token: Shaped[Array, " chunk"], x: Shaped[Array, "chunk ..."]) -> Array:
+    """One number per token, with as many axes as x."""
+    return per_token.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _loop(trips: Any, plan: Plan, tokens: int, body: Callable[[Any, Any], Any], start: Any) -> Any:

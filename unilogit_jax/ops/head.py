@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From hidden states and a language-model head to log-odds and losses, without the logits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast, no_type_check
 
@@ -8,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unilogit_jax.ops.chunks import Phi
-from unilogit_jax.ops.fused import Arrays, How, log_odds_of, loss_of
+from unilogit_jax.ops.fused import Arrays, How, loss_of, parts_of, split_head
+from unilogit_jax.ops.labels import Groups, LabelTask
 from unilogit_jax.ops.spread import HeadSharding
-from unilogit_jax.ops.sweeps import EXTRAS, Sums
+from unilogit_jax.ops.sweeps import EXTRAS, FAR, Sums
 from unilogit_jax.types import IGNORE, Head
 
 
@@ -22,7 +23,8 @@ from unilogit_jax.types import IGNORE, Head
 class HeadStats:
     """What a head says about each label, float32; 0 at positions that do not count.
 
-    Only `log_odds` has a gradient. The last four are there if they were asked for.
+    Only `log_odds`, `pick_logprobs` and `tail_logprob` have a gradient. Those that may be None are
+    there if they were asked for.
     """
 
     log_odds: Float[Array, "*T"]
@@ -33,6 +35,10 @@ class HeadStats:
     """Over all logits; log p_y = label_logit - logsumexp = -softplus(-log_odds)."""
     top_other: Float[Array, "*T"]
     """The largest logit but the label's."""
+    pick_logprobs: Float[Array, "*T k"] | None = None
+    """log p of the picks."""
+    tail_logprob: Float[Array, "*T"] | None = None
+    """log of the probability of all that is neither label nor pick, summed up without them."""
     hit: Bool[Array, "*T"] | None = None
     """True where greedy decoding would choose the label."""
     logit_mean: Float[Array, "*T"] | None = None
@@ -49,6 +55,7 @@ def label_log_odds(
     labels: Int[Array, "*T"],
     weights: Float[Array, "*T"],
     *,
+    picks: Int[Array, "*T k"] | None = None,
     extras: tuple[str, ...] = (),
     sharding: HeadSharding | None = None,
     precision: Any = "auto",
@@ -67,6 +74,8 @@ def label_log_odds(
       labels: index of the token to predict; positions outside 0..V-1 do not count.
       weights: positions of weight 0 do not count: no gradient, even if they hold NaN. Other
         weights do not change the result.
+      picks: tokens whose log-probabilities are wanted too. Those that are no token, the label, or
+        there already have log-probability -inf.
       extras: what to find besides, some of "hit", "logit_mean", "logprob_moments".
       sharding: how the arrays lie on a mesh, where they are divided; the first axis of the tokens
         is the one that is. Without it the compiler would gather the head for every block.
@@ -87,9 +96,10 @@ def label_log_odds(
       Array([ True, False, False], dtype=bool)
 
     """
-    how, arrays = _prepare(hidden, head, labels, weights, extras, sharding, precision)
-    m, sums = cast(tuple[Array, Sums], log_odds_of(how, arrays))
-    return _stats(m, sums, arrays, how)
+    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, _task(extras))
+    arrays = arrays._replace(picks=None if picks is None else picks.astype(jnp.int32))
+    groups, sums = cast(tuple[Groups, Sums], parts_of(how, arrays))
+    return _stats(groups, jax.lax.stop_gradient(sums), arrays, how.form.vocab_size)
 
 
 def head_loss(
@@ -97,7 +107,7 @@ def head_loss(
     head: Head | Float[Array, "V D"],
     labels: Int[Array, "*T"],
     weights: Float[Array, "*T"],
-    phi: Phi,
+    phi: Callable[[Array, Any], tuple[Array, Array]],
     *,
     aux: Any = (),
     extras: tuple[str, ...] = (),
@@ -139,68 +149,102 @@ def head_loss(
       1.3863
 
     """
-    how, arrays = _prepare(hidden, head, labels, weights, extras, sharding, precision)
+    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, _task(extras))
     how = how._replace(budget=budget, keep=keep)
-    result = loss_of(how, phi, arrays, jax.lax.stop_gradient(aux))
-    total, (m, sums) = cast(tuple[Array, tuple[Array, Sums]], result)
-    return total, _stats(jax.lax.stop_gradient(m), sums, arrays, how)
+    aux = jax.lax.stop_gradient(aux)
+    total, sums = cast(tuple[Array, Sums], loss_of(how, _OnLogOdds(phi), arrays, aux))
+    sums = jax.lax.stop_gradient(sums)
+    groups = Groups(sums.label, sums.others)
+    return total, _stats(groups, sums, arrays, how.form.vocab_size)
 
 
-def _prepare(
+@dataclass(frozen=True)
+class _OnLogOdds:
+    """A function of the log-odds as one of what a sweep finds; equal if the functions are."""
+
+    phi: Callable[[Array, Any], tuple[Array, Array]]
+
+    def __call__(self, sums: Sums, aux: Any) -> tuple[Array, Groups]:
+        loss, slope = self.phi(sums.label - sums.others, aux)
+        return loss, Groups(slope, -slope)
+
+
+def prepare(
     hidden: Array,
     head: Head | Array,
     labels: Array,
     weights: Array,
-    extras: tuple[str, ...],
     sharding: HeadSharding | None,
     precision: Any,
+    make_work: Any,
 ) -> tuple[How, Arrays]:
-    unknown = [name for name in extras if name not in EXTRAS]
-    if unknown:
-        raise ValueError(f"unknown extra {unknown[0]!r}; known: {', '.join(EXTRAS)}")
+    """What every entry does with its arguments."""
     head = head if isinstance(head, Head) else Head(kernel=head)
     if precision == "auto":
         precision = "highest" if hidden.dtype == jnp.float32 else None
-    how = How(
-        vocab_size=head.vocab_size,
-        transposed=head.layout == "dv",
-        softcap=head.softcap,
-        precision=precision,
-        extras=extras,
-        sharding=sharding,
-    )
+    form, own = split_head(hidden, head)
     labels = labels.astype(jnp.int32)
     valid = (labels >= 0) & (labels < head.vocab_size)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights.astype(jnp.float32), 0.0))
     labels = jnp.where(weights != 0.0, labels, IGNORE)
-    return how, Arrays(hidden, head.kernel, head.bias, labels, weights)
+    return How(form, make_work, precision, sharding=sharding), Arrays(own, labels, weights)
 
 
-def _stats(m: Array, sums: Sums, arrays: Arrays, how: How) -> HeadStats:
-    sums = jax.lax.stop_gradient(sums)
+def _task(extras: tuple[str, ...]) -> LabelTask:
+    unknown = [name for name in extras if name not in EXTRAS]
+    if unknown:
+        raise ValueError(f"unknown extra {unknown[0]!r}; known: {', '.join(EXTRAS)}")
+    return LabelTask(extras)
+
+
+def _stats(groups: Groups, sums: Sums, arrays: Arrays, vocab_size: int) -> HeadStats:
+    """Groups carry gradients, sums do not."""
     counts = arrays.weights != 0.0
     found: dict[str, Any] = {}
-    logsumexp = jnp.logaddexp(sums.label, sums.others)
+    others, alone, top = groups.rest, sums.label[..., None], sums.top
+    if groups.picks is not None and sums.picks is not None:
+        others = jnp.logaddexp(others, jax.nn.logsumexp(groups.picks, axis=-1))
+        alone = jnp.concatenate([alone, sums.picks], axis=-1)
+        top = jnp.maximum(top, jnp.max(sums.picks, axis=-1))
+    log_odds = jnp.where(counts, groups.label - others, 0.0)
+    logsumexp = jnp.where(counts, jnp.logaddexp(groups.label, others), 0.0)
+    if groups.picks is not None:
+        logprobs = groups.picks - logsumexp[..., None]
+        found["pick_logprobs"] = jnp.where(counts[..., None], logprobs, 0.0)
+        found["tail_logprob"] = jnp.where(counts, groups.rest - logsumexp, 0.0)
+    logsumexp = jax.lax.stop_gradient(logsumexp)
     if sums.top_index is not None:
-        first = (sums.label == sums.top) & (arrays.labels < sums.top_index)
-        found["hit"] = counts & ((sums.label > sums.top) | first)
+        index = sums.top_index
+        if sums.picks is not None and arrays.picks is not None:
+            index = jnp.where(sums.top == top, index, FAR)
+            first = jnp.where(sums.picks == top[..., None], arrays.picks, FAR)
+            index = jnp.minimum(index, jnp.min(first, axis=-1))
+        first = (sums.label == top) & (arrays.labels < index)
+        found["hit"] = counts & ((sums.label > top) | first)
     if sums.logit_sum is not None:
-        found["logit_mean"] = sums.logit_sum / how.vocab_size
+        found["logit_mean"] = sums.logit_sum / vocab_size
     if sums.first is not None and sums.second is not None:
-        # log p_j = (z_j - top) + (top - logsumexp), and the label on its own. The variance is taken
-        # about the mean: a difference of two large squares would lose its digits.
-        shift, own = sums.top - logsumexp, sums.label - logsumexp
-        scale, label = jnp.exp(shift), jnp.exp(own)
-        mean = scale * (sums.first + shift * sums.total) + label * own
-        off = shift - mean
-        spread = sums.second + 2.0 * off * sums.first + jnp.square(off) * sums.total
-        variance = scale * spread + label * jnp.square(own - mean)
+        mean, variance = _moments(sums, logsumexp, alone - logsumexp[..., None])
         found["logprob_mean"] = jnp.where(counts, mean, 0.0)
         found["logprob_var"] = jnp.where(counts, variance, 0.0)
     return HeadStats(
-        log_odds=m,
-        label_logit=sums.label,
-        logsumexp=jnp.where(counts, logsumexp, 0.0),
-        top_other=sums.top,
-        **found,
+        log_odds=log_odds, label_logit=sums.label, logsumexp=logsumexp, top_other=top, **found
     )
+
+
+def _moments(
+    sums: Sums, logsumexp: Float[Array, "*T"], alone: Float[Array, "*T k"]
+) -> tuple[Float[Array, "*T"], Float[Array, "*T"]]:
+    """Mean and variance of log p: of those in the sums, and of those that stand alone.
+
+    In the sums log p_j = (z_j - top) + (top - logsumexp). The variance is taken about the mean: a
+    difference of two large squares would lose its digits.
+    """
+    assert sums.first is not None and sums.second is not None
+    shift = jnp.where(sums.total > 0, sums.top - logsumexp, 0.0)
+    share, own = jnp.exp(shift), jnp.exp(alone)
+    alone = jnp.where(own > 0, alone, 0.0)
+    mean = share * (sums.first + shift * sums.total) + jnp.sum(own * alone, axis=-1)
+    off = shift - mean
+    spread = sums.second + 2.0 * off * sums.first + jnp.square(off) * sums.total
+    return mean, share * spread + jnp.sum(own * jnp.square(alone - mean[..., None]), axis=-1)

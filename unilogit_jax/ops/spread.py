@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a head and its tokens lie on a mesh, and the few collectives that their parts exchange."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import jax
@@ -9,8 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from unilogit_jax.ops.chunks import Grads
-from unilogit_jax.ops.sweeps import Sums, merge
+from unilogit_jax.ops.sweeps import Grads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +60,13 @@ def first_column(kernel: Array, how: HeadSharding | None, *, transposed: bool) -
     return jax.lax.axis_index(how.vocab) * kernel.shape[1 if transposed else 0]
 
 
-def combine_sums(sums: Sums, how: HeadSharding | None) -> Sums:
-    """The sums over all devices that share the vocabulary: one gather of a few numbers a token."""
+def combine(found: Any, merge: Callable[[Any, Any], Any], *, how: HeadSharding | None) -> Any:
+    """What all devices that share the vocabulary found: one gather of a few numbers a token."""
     if how is None or how.vocab is None:
-        return sums
-    gathered = jax.lax.all_gather(sums, how.vocab)
+        return found
+    gathered = jax.lax.all_gather(found, how.vocab)
     parts = [jax.tree.map(lambda x, k=k: x[k], gathered) for k in range(how.mesh.shape[how.vocab])]
-    total = parts[0]
-    for part in parts[1:]:
-        total = merge(total, part)
-    return total
+    return reduce(merge, parts)
 
 
 def sum_rows(x: Array, how: HeadSharding | None) -> Array:

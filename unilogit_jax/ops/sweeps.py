@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two sweeps over the vocabulary for a chunk of tokens: to the log-odds, and back to gradients."""
+"""What a sweep over the vocabulary finds in its blocks, and the sweep back to gradients."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from unilogit_jax.ops.blocks import (
     Block,
     LocalHead,
     Plan,
     add_to_block,
-    block_again,
-    block_at,
-    count_blocks,
     kernel_block,
+    over_blocks,
 )
 
 EXTRAS = ("hit", "logit_mean", "logprob_moments")
@@ -25,7 +23,7 @@ EXTRAS = ("hit", "logit_mean", "logprob_moments")
 class Sums(NamedTuple):
     """What is known of a chunk's logits after some blocks; sums are relative to `top`.
 
-    The label is left out of everything but `label` and `logit_sum`.
+    Label and picks are left out of everything but their own fields and `logit_sum`.
     """
 
     label: Float[Array, "*chunk"]
@@ -34,6 +32,8 @@ class Sums(NamedTuple):
     """The largest other logit."""
     total: Float[Array, "*chunk"]
     """sum exp(z - top)."""
+    picks: Float[Array, "*chunk k"] | None = None
+    """Logits of given tokens; 0 before their block."""
     top_index: Int[Array, "*chunk"] | None = None
     """The first column that holds the largest other logit."""
     logit_sum: Float[Array, "*chunk"] | None = None
@@ -45,168 +45,106 @@ class Sums(NamedTuple):
 
     @property
     def others(self) -> Float[Array, "*chunk"]:
-        """The logsumexp of the alternatives; -inf if there are none."""
+        """The logsumexp of what is not left out; -inf if there is nothing."""
         return jnp.where(self.total > 0, self.top + jnp.log(self.total), -jnp.inf)
 
 
-def sweep(
-    head: LocalHead,
-    hidden: Float[Array, "chunk D"],
-    labels: Int[Array, " chunk"],
-    plan: Plan,
-    extras: tuple[str, ...] = (),
-) -> tuple[Sums, Float[Array, "chunk all"] | None]:
-    """Sums over all columns, and the logits themselves if the plan keeps them.
+class Grads(NamedTuple):
+    """Gradients of a scalar, float32; None where none is wanted."""
 
-    Args:
-      head: the columns here.
-      hidden: hidden states.
-      labels: vocabulary index of each label; negative: none.
-      plan: sizes of blocks, and whether logits are kept.
-      extras: some of EXTRAS.
-
-    """
-    count = count_blocks(head, plan)
-    rows = hidden.shape[0]
-    kept = jnp.zeros((rows, count * plan.block), jnp.float32) if plan.keep else None
-
-    def body(carry: Any, number: Any) -> tuple[Any, None]:
-        sums, kept = carry
-        block = block_at(head, hidden, number, plan)
-        if kept is not None:
-            at = number * plan.block
-            kept = jax.lax.dynamic_update_slice_in_dim(kept, block.logits, at, axis=1)
-        return (_add(sums, block, labels), kept), None
-
-    start = (_empty(rows, extras), kept)
-    if count == 1:
-        return body(start, jnp.int32(0))[0]
-    return jax.lax.scan(body, start, jnp.arange(count, dtype=jnp.int32))[0]
+    hidden: Float[Array, "N D"] | None
+    kernel: Float[Array, "rows cols"] | None
+    bias: Float[Array, " columns"] | None
 
 
-def sweep_back(
-    head: LocalHead,
-    hidden: Float[Array, "chunk D"],
-    labels: Int[Array, " chunk"],
-    others: Float[Array, " chunk"],
-    slope: Float[Array, " chunk"],
-    plan: Plan,
-    *,
-    kept: Float[Array, "chunk all"] | None,
-    grads: tuple[Array | None, Array | None],
-    need_hidden: bool,
-) -> tuple[Float[Array, "chunk D"] | None, tuple[Array | None, Array | None]]:
-    """Gradients of sum slope m: slope (e_y - q) through the head, q_j = exp(z_j - others).
+class Places(NamedTuple):
+    """Where the labels and picks of a chunk are in a block."""
 
-    The label's entry is the slope itself; nothing is subtracted.
-
-    Args:
-      head: the columns here.
-      hidden: hidden states.
-      labels: vocabulary index of each label; negative: none.
-      others: logsumexp of the alternatives over the whole vocabulary.
-      slope: dL/dm, 0 at tokens that do not count.
-      plan: sizes of blocks.
-      kept: the logits, if they were kept; else they are computed again.
-      grads: sums of gradients of kernel and bias so far, float32; None where none is wanted.
-      need_hidden: whether the gradient of the hidden states is wanted.
-
-    Returns:
-      Gradient of the hidden states (from these columns), and the new sums.
-
-    """
-    count = count_blocks(head, plan)
-    into_hidden = jnp.zeros(hidden.shape, jnp.float32) if need_hidden else None
-
-    def body(carry: Any, number: Any) -> tuple[Any, None]:
-        into_hidden, (into_kernel, into_bias) = carry
-        if kept is None:
-            block = block_at(head, hidden, number, plan)
-        else:
-            block = block_again(head, kept, number, plan)
-        dz = _slopes(block, labels, others, slope, head.softcap)
-        low = dz.astype(hidden.dtype)
-        if into_hidden is not None:
-            kernel = kernel_block(head, number, plan).astype(hidden.dtype)
-            spec = "cv,dv->cd" if head.transposed else "cv,vd->cd"
-            into_hidden = into_hidden + _product(head, spec, low, kernel)
-        if into_kernel is not None:
-            spec = "cd,cv->dv" if head.transposed else "cd,cv->vd"
-            part = _product(head, spec, hidden, low)
-            into_kernel = add_to_block(into_kernel, part, head, number, plan)
-        if into_bias is not None:
-            into_bias = add_to_block(into_bias, jnp.sum(dz, axis=0), head, number, plan)
-        return (into_hidden, (into_kernel, into_bias)), None
-
-    start = (into_hidden, grads)
-    if count == 1:
-        return body(start, jnp.int32(0))[0]
-    return jax.lax.scan(body, start, jnp.arange(count, dtype=jnp.int32))[0]
+    at_label: Bool[Array, "chunk block"]
+    columns: Int[Array, "chunk k"] | None = None
+    """A pick's column in the block; behind the last one if it is not there."""
 
 
-def _product(head: LocalHead, spec: str, a: Array, b: Array) -> Array:
-    return jnp.einsum(spec, a, b, precision=head.precision, preferred_element_type=jnp.float32)
+def places(
+    block: Block, labels: Int[Array, " chunk"], picks: Int[Array, "chunk k"] | None
+) -> Places:
+    """Finds labels and picks; negative ones are nowhere, a pick must differ from the label."""
+    at_label = (block.indices == labels[:, None]) & block.fresh
+    if picks is None:
+        return Places(at_label)
+    size = block.indices.shape[1]
+    columns = picks - block.indices[0, 0]
+    inside = (columns >= 0) & (columns < size) & (picks >= 0)
+    inside &= block.fresh[0, jnp.where(inside, columns, 0)]
+    return Places(at_label, jnp.where(inside, columns, size))
 
 
-def _slopes(
+def sums_of(
     block: Block,
     labels: Int[Array, " chunk"],
-    others: Float[Array, " chunk"],
-    slope: Float[Array, " chunk"],
-    softcap: float | None,
-) -> Float[Array, "chunk block"]:
-    """dL/dz of a block, before the cap."""
-    at_label = block.indices == labels[:, None]
-    # exp(-inf - -inf) is NaN where no alternative is possible; such a token has no q.
-    base = jnp.where(others > -jnp.inf, others, 0.0)[:, None]
-    q = jnp.exp(jnp.where(at_label, -jnp.inf, block.logits) - base)
-    dz = slope[:, None] * jnp.where(at_label, 1.0, -q)
-    if softcap is not None:
-        dz = dz * (1.0 - jnp.square(block.logits / softcap))
-    # Selected last: padding columns hold -inf, and 0 * inf is NaN.
-    return jnp.where(block.fresh & (slope != 0.0)[:, None], dz, 0.0)
+    picks: Int[Array, "chunk k"] | None = None,
+    extras: tuple[str, ...] = (),
+) -> Sums:
+    """The sums over one block."""
+    where = places(block, labels, picks)
+    z = left_out(block, where)
+    top = jnp.max(z, axis=1)
+    base = jnp.where(top > -jnp.inf, top, 0.0)[:, None]
+    shares = jnp.exp(z - base)
+    found = Sums(
+        label=jnp.sum(jnp.where(where.at_label, block.logits, 0.0), axis=1),
+        top=top,
+        total=jnp.sum(shares, axis=1),
+    )
+    if where.columns is not None:
+        found = found._replace(picks=_at_columns(block.logits, where.columns))
+    if "hit" in extras:
+        first = jnp.where(z == top[:, None], block.indices, FAR)
+        found = found._replace(top_index=jnp.min(first, axis=1))
+    if "logit_mean" in extras:
+        all_ = jnp.sum(jnp.where(block.fresh, block.logits, 0.0), axis=1)
+        found = found._replace(logit_sum=all_)
+    if "logprob_moments" in extras:
+        back = jnp.where(shares > 0, z - base, 0.0)
+        found = found._replace(
+            first=jnp.sum(shares * back, axis=1), second=jnp.sum(shares * jnp.square(back), axis=1)
+        )
+    return found
 
 
-def _empty(rows: int, extras: tuple[str, ...]) -> Sums:
+def left_out(block: Block, where: Places) -> Float[Array, "chunk block"]:
+    """The logits, -inf at labels and picks."""
+    z = jnp.where(where.at_label, -jnp.inf, block.logits)
+    return z if where.columns is None else put_at_columns(z, where.columns, -jnp.inf)
+
+
+def put_at_columns(z: Array, columns: Int[Array, "chunk k"], values: Any) -> Array:
+    """Puts values at a row's columns; those behind the last one are dropped."""
+    return z.at[jnp.arange(len(z))[:, None], columns].set(values, mode="drop")
+
+
+def _at_columns(z: Array, columns: Int[Array, "chunk k"]) -> Float[Array, "chunk k"]:
+    return z.at[jnp.arange(len(z))[:, None], columns].get(mode="fill", fill_value=0.0)
+
+
+def no_sums(rows: int, *, picks: int | None = None, extras: tuple[str, ...] = ()) -> Sums:
+    """The sums over no block."""
     zeros = jnp.zeros(rows, jnp.float32)
     moments = zeros if "logprob_moments" in extras else None
     return Sums(
         label=zeros,
         top=jnp.full(rows, -jnp.inf),
         total=zeros,
-        top_index=jnp.full(rows, _FAR, jnp.int32) if "hit" in extras else None,
+        picks=None if picks is None else jnp.zeros((rows, picks), jnp.float32),
+        top_index=jnp.full(rows, FAR, jnp.int32) if "hit" in extras else None,
         logit_sum=zeros if "logit_mean" in extras else None,
         first=moments,
         second=moments,
     )
 
 
-_FAR = 2**31 - 1
-
-
-def _add(sums: Sums, block: Block, labels: Int[Array, " chunk"]) -> Sums:
-    at_label = (block.indices == labels[:, None]) & block.fresh
-    z = jnp.where(at_label, -jnp.inf, block.logits)
-    found = Sums(
-        label=jnp.sum(jnp.where(at_label, block.logits, 0.0), axis=1),
-        top=jnp.max(z, axis=1),
-        total=jnp.zeros_like(sums.total),
-    )
-    base = jnp.where(found.top > -jnp.inf, found.top, 0.0)[:, None]
-    shares = jnp.exp(z - base)
-    found = found._replace(total=jnp.sum(shares, axis=1))
-    if sums.top_index is not None:
-        first = jnp.where(z == found.top[:, None], block.indices, _FAR)
-        found = found._replace(top_index=jnp.min(first, axis=1))
-    if sums.logit_sum is not None:
-        all_ = jnp.sum(jnp.where(block.fresh, block.logits, 0.0), axis=1)
-        found = found._replace(logit_sum=all_)
-    if sums.first is not None:
-        back = jnp.where(shares > 0, z - base, 0.0)
-        found = found._replace(
-            first=jnp.sum(shares * back, axis=1), second=jnp.sum(shares * jnp.square(back), axis=1)
-        )
-    return merge(sums, found)
+FAR = 2**31 - 1
+"""The column of nothing."""
 
 
 def merge(a: Sums, b: Sums) -> Sums:
@@ -219,9 +157,11 @@ def merge(a: Sums, b: Sums) -> Sums:
         top=top,
         total=a.total * scales[0] + b.total * scales[1],
     )
+    if a.picks is not None and b.picks is not None:
+        merged = merged._replace(picks=a.picks + b.picks)
     if a.top_index is not None and b.top_index is not None:
-        first = jnp.where(a.top == top, a.top_index, _FAR)
-        second = jnp.where(b.top == top, b.top_index, _FAR)
+        first = jnp.where(a.top == top, a.top_index, FAR)
+        second = jnp.where(b.top == top, b.top_index, FAR)
         merged = merged._replace(top_index=jnp.minimum(first, second))
     if a.logit_sum is not None and b.logit_sum is not None:
         merged = merged._replace(logit_sum=a.logit_sum + b.logit_sum)
@@ -237,3 +177,62 @@ def _moved(x: Sums, by: Array, scale: Array) -> tuple[Array, Array]:
     by = jnp.where(scale > 0, by, 0.0)
     first = scale * (x.first + by * x.total)
     return first, scale * (x.second + 2.0 * by * x.first + jnp.square(by) * x.total)
+
+
+def sweep_back(
+    head: LocalHead,
+    hidden: Float[Array, "chunk D"],
+    slopes_at: Callable[[Any], Float[Array, "chunk block"]],
+    plan: Plan,
+    grads: Grads,
+) -> Grads:
+    """Gradients of a chunk, from dL/dz of every block before bias and cap (see `through_cap`).
+
+    Args:
+      head: the columns here.
+      hidden: hidden states.
+      slopes_at: number of a block -> dL/dz.
+      plan: sizes of blocks.
+      grads: of the hidden states: zeros of the chunk; of kernel and bias: the sums so far.
+
+    Returns:
+      The gradient of the hidden states (from these columns), and the new sums.
+
+    """
+
+    def step(grads: Grads, number: Any) -> Grads:
+        dz = slopes_at(number)
+        low = dz.astype(hidden.dtype)
+        into_hidden, into_kernel, into_bias = grads
+        if into_hidden is not None:
+            kernel = kernel_block(head, number, plan).astype(hidden.dtype)
+            spec = "cv,dv->cd" if head.transposed else "cv,vd->cd"
+            into_hidden = into_hidden + _product(head, spec, low, kernel)
+        if into_kernel is not None:
+            spec = "cd,cv->dv" if head.transposed else "cd,cv->vd"
+            part = _product(head, spec, hidden, low)
+            into_kernel = add_to_block(into_kernel, part, head, number, plan)
+        if into_bias is not None:
+            into_bias = add_to_block(into_bias, jnp.sum(dz, axis=0), head, number, plan)
+        return Grads(into_hidden, into_kernel, into_bias)
+
+    return over_blocks(head, plan, step, grads)
+
+
+def _product(head: LocalHead, spec: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(spec, a, b, precision=head.precision, preferred_element_type=jnp.float32)
+
+
+def through_cap(
+    dz: Float[Array, "chunk block"], block: Block, head: LocalHead, live: Bool[Array, " chunk"]
+) -> Float[Array, "chunk block"]:
+    """dL/dz before the cap; exactly 0 at columns and tokens that do not count."""
+    if head.softcap is not None:
+        dz = dz * (1.0 - jnp.square(block.logits / head.softcap))
+    # Selected last: padding columns hold -inf, and 0 * inf is NaN.
+    return jnp.where(block.fresh & live[:, None], dz, 0.0)
+
+
+def shares(z: Float[Array, "chunk block"], total: Float[Array, " chunk"]) -> Array:
+    """exp(z - total); 0 where no alternative is possible, for exp(-inf - -inf) is NaN."""
+    return jnp.exp(z - jnp.where(total > -jnp.inf, total, 0.0)[:, None])
