@@ -124,6 +124,6 @@ class TokenStats:
     weights: Float[Array, "*T"]
     ref_log_odds: Float[Array, "*T"] | None = None
     divergence: Float[Array, "*T"] | None = None
-    """The method's own divergence from a teacher distribution, for methods that define one."""
+    """From a teacher, at the tokens of the sets that a method compares; 0 elsewhere."""
     vocab_size: int = _static(0)
     num_segments: int = _static(0)

@@ -52,6 +52,26 @@ def test_unilogit_from_hidden_states_equals_unilogit_from_logits(arrays, case):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_undial_from_hidden_states_equals_undial_from_logits(arrays, rng):
+    hidden, kernel, labels, mask = arrays
+    ref_hidden = jnp.asarray(rng.normal(size=(2, 6, 5)), jnp.float32)
+    ref_head = Head(kernel=jnp.asarray(rng.normal(size=(5, 11)), jnp.float32), layout="dv")
+
+    def fused(hidden, kernel):
+        values = losses.undial_head(hidden, kernel, ref_hidden, ref_head, labels, mask, beta=3.0)
+        return losses.masked_mean(values, mask), values
+
+    def whole(hidden, kernel):
+        logits = jnp.einsum("bld,vd->blv", hidden, kernel, precision="highest")
+        values = losses.undial(logits, ref_head.logits(ref_hidden), labels, mask, beta=3.0)
+        return losses.masked_mean(values, mask), values
+
+    run = [jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True)) for f in (fused, whole)]
+    got, wanted = (jax.tree.leaves(f(hidden, kernel)) for f in run)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_cross_entropy_from_hidden_states_equals_cross_entropy_from_logits(arrays):
     hidden, kernel, labels, mask = arrays
     head = Head(kernel=kernel.T, layout="dv", softcap=3.0)

@@ -8,7 +8,7 @@ with `masked_mean`.
 from unilogit_jax.losses.cross_entropy import cross_entropy, cross_entropy_from_log_odds
 from unilogit_jax.losses.grad_ascent import grad_ascent, grad_ascent_from_log_odds
 from unilogit_jax.losses.grad_diff import grad_diff, grad_diff_from_log_odds
-from unilogit_jax.losses.head import cross_entropy_head, unilogit_head
+from unilogit_jax.losses.head import cross_entropy_head, undial_head, unilogit_head
 from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
 from unilogit_jax.losses.undial import undial
@@ -27,6 +27,7 @@ __all__ = [
     "npo_from_log_odds",
     "sequence_logprobs",
     "undial",
+    "undial_head",
     "unilogit",
     "unilogit_from_log_odds",
     "unilogit_head",

@@ -1,38 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the losses share: a derivative given by hand, and which positions are supervised."""
+"""What the losses share: which positions are supervised, and a loss of the log-odds there."""
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from unilogit_jax.ops import log_odds
 from unilogit_jax.types import IGNORE
-
-
-def with_slope(
-    m: Float[Array, "*T"], value: Float[Array, "*T"], slope: Float[Array, "*T"]
-) -> Float[Array, "*T"]:
-    """`value`, with derivative `slope` with respect to `m` in place of its own.
-
-    Autodiff of the values loses digits: it multiplies sigmoid(m) by 1 - sigmoid(m), which cancels
-    for a label the model is sure of. `slope` may be differentiated again.
-
-    Args:
-      m: log-odds the loss depends on.
-      value: the loss.
-      slope: its derivative dL/dm.
-
-    Returns:
-      `value`, unchanged.
-
-    Example:
-      >>> jax.grad(lambda m: with_slope(m, m**2, jnp.float32(7.0)))(jnp.float32(1.0)).item()
-      7.0
-
-    """
-    return _with_slope(m, jax.lax.stop_gradient(value), slope)
 
 
 def supervised(
@@ -82,15 +57,3 @@ def per_token(
     valid = supervised(labels, mask, logits.shape[-1])
     m = log_odds(logits, jnp.where(valid, labels.astype(jnp.int32), IGNORE))
     return jnp.where(valid, phi(m), 0.0)
-
-
-@jax.custom_jvp
-def _with_slope(m: Array, value: Array, slope: Array) -> Array:
-    del m, slope
-    return value
-
-
-@_with_slope.defjvp
-def _with_slope_jvp(primals, tangents):
-    _, value, slope = primals
-    return value, slope * tangents[0]

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from unilogit_jax.losses._common import per_token, with_slope
+from unilogit_jax.losses._common import per_token
+from unilogit_jax.ops import with_slopes
 
 
 def cross_entropy(
@@ -52,4 +53,4 @@ def cross_entropy_from_log_odds(log_odds: Float[Array, "*T"]) -> Float[Array, "*
 
     """
     m = log_odds.astype(jnp.float32)
-    return with_slope(m, jax.nn.softplus(-m), -jax.nn.sigmoid(-m))
+    return with_slopes(m, jax.nn.softplus(-m), -jax.nn.sigmoid(-m))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from unilogit_jax.losses._common import per_token, supervised, with_slope
-from unilogit_jax.ops import label_columns
+from unilogit_jax.losses._common import per_token, supervised
+from unilogit_jax.ops import label_columns, with_slopes
 
 
 def unilogit(
@@ -205,8 +205,8 @@ def _divergence(m: Float[Array, "*T"], target: _Target, direction: str) -> Float
     if direction == "forward":
         cross = jnp.where(target.tau > 0, target.tau * log_p, 0.0)
         cross = cross + (1.0 - target.tau) * log_not_p
-        return with_slope(m, target.neg_entropy - cross, p - target.tau)
+        return with_slopes(m, target.neg_entropy - cross, p - target.tau)
     label = jnp.where(m == -jnp.inf, 0.0, p * (log_p - target.log_tau))
     others = jnp.where(m == jnp.inf, 0.0, not_p * (log_not_p - target.log1m_tau))
     distance = jnp.where(jnp.isinf(m), 0.0, m - target.logit_tau)
-    return with_slope(m, label + others, p * not_p * distance)
+    return with_slopes(m, label + others, p * not_p * distance)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
-from unilogit_jax.types import FORGET, RETAIN, Head, TokenStats
+from unilogit_jax.ops import Divergence
+from unilogit_jax.types import FORGET, RETAIN, TokenStats
 
 PYDANTIC: dict[str, Any] = {
     "extra": "forbid",
@@ -26,7 +27,7 @@ class Method(Protocol):
 
     `needs` names what the trainer has to provide beyond the label's log-odds: "ref_log_odds" (one
     number per forget token, cached once) or "ref_hidden" (the reference's hidden states, cached
-    once; the method then defines `divergence`).
+    once; the method is then a `DistributionMethod`).
     """
 
     needs: ClassVar[frozenset[str]]
@@ -56,18 +57,15 @@ class SeparableMethod(Method, Protocol):
 
 
 @runtime_checkable
-class DistributionMethod(Method, Protocol):
-    """A method that compares with a whole teacher distribution, token by token."""
+class DistributionMethod(SeparableMethod, Protocol):
+    """A method that compares the tokens of some sets with a whole teacher distribution.
 
-    def divergence(
-        self,
-        hidden: Float[Array, "*T D"],
-        head: Head,
-        ref_hidden: Float[Array, "*T D"],
-        ref_head: Head,
-        labels: Any,
-    ) -> Float[Array, "*T"]:
-        """The divergence of each position from its teacher."""
+    Those tokens have no `token_loss`; they come to `__call__` as `stats.divergence`.
+    """
+
+    @property
+    def divergences(self) -> dict[int, Divergence]:
+        """Set -> how its tokens are compared."""
         ...
 
 

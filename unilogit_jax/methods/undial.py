@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from jaxtyping import Array, Float, Int
 
-from unilogit_jax.losses import undial
+from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.methods._common import PYDANTIC, Result, set_mean, with_retain
-from unilogit_jax.types import FORGET, Head, TokenStats
+from unilogit_jax.ops import Divergence
+from unilogit_jax.types import FORGET, RETAIN, TokenStats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +30,25 @@ class Undial:
     retain_weight: float = 1.0
     """Weight of the retain negative log-likelihood."""
 
-    def divergence(
-        self,
-        hidden: Float[Array, "*T D"],
-        head: Head,
-        ref_hidden: Float[Array, "*T D"],
-        ref_head: Head,
-        labels: Int[Array, "*T"],
+    @property
+    def set_weights(self) -> dict[int, float]:
+        """Weights of the two means."""
+        return {FORGET: 1.0, RETAIN: self.retain_weight}
+
+    @property
+    def divergences(self) -> dict[int, Divergence]:
+        """Forget tokens against the lowered teacher."""
+        return {FORGET: Divergence(direction="cross_entropy", beta=self.beta)}
+
+    def token_loss(
+        self, log_odds: Float[Array, "*T"], sets: Int[Array, "*T"], *, vocab_size: int
     ) -> Float[Array, "*T"]:
-        """Cross entropy of each position against its lowered teacher."""
-        return undial(head.logits(hidden), ref_head.logits(ref_hidden), labels, beta=self.beta)
+        """The negative log-likelihood, of the other tokens."""
+        del sets, vocab_size
+        return cross_entropy_from_log_odds(log_odds)
 
     def __call__(self, stats: TokenStats, state: Any) -> Result:
         """The loss of one batch."""
-        assert stats.divergence is not None  # the trainer fills it through `divergence`
+        assert stats.divergence is not None  # the trainer fills it as `divergences` says
         forget_loss = set_mean(stats.divergence, stats, FORGET)
         return with_retain(forget_loss, stats, state, self.retain_weight)

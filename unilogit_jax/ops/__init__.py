@@ -1,15 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Array operations that losses and models share; they need jax only, and a mesh as an argument."""
 
+from unilogit_jax.ops.divergence import (
+    DivergenceStats,
+    Teacher,
+    TopK,
+    chunked_divergence,
+    divergence_loss,
+)
 from unilogit_jax.ops.head import HeadStats, head_loss, label_log_odds
 from unilogit_jax.ops.log_odds import label_columns, log_odds
+from unilogit_jax.ops.slopes import with_slopes
 from unilogit_jax.ops.spread import HeadSharding
+from unilogit_jax.ops.targets import Divergence
+from unilogit_jax.ops.top import top_tokens
 
 __all__ = [
+    "Divergence",
+    "DivergenceStats",
     "HeadSharding",
     "HeadStats",
+    "Teacher",
+    "TopK",
+    "chunked_divergence",
+    "divergence_loss",
     "head_loss",
     "label_columns",
     "label_log_odds",
     "log_odds",
+    "top_tokens",
+    "with_slopes",
 ]

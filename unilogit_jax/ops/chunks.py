@@ -78,8 +78,8 @@ def find_grads(work: Work, rows: Rows, found: Any, slopes: Any, plan: Plan, need
 
     def body(i: Any, grads: Grads) -> Grads:
         at, live = _chunk(order, i, last, plan)
-        taken = _take((rows, found, slopes), at, live)
-        return _add_chunk(work, *taken, at, live, plan, None, grads)
+        own, stats, weights = _take((rows, found, slopes), at, live)
+        return _add_chunk(work, own, stats, weights, at, live, plan, None, grads)
 
     return _loop(trips, plan, len(rows.labels), body, _no_grads(work.head, rows.hidden, need))
 

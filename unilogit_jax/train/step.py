@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """One update: a pure function of (state, batch), compiled once, sharded, its state donated."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from unilogit_jax.methods import DistributionMethod, Method, SeparableMethod
-from unilogit_jax.ops import head_loss, label_log_odds
+from unilogit_jax.ops import (
+    Divergence,
+    Teacher,
+    chunked_divergence,
+    divergence_loss,
+    head_loss,
+    label_log_odds,
+)
 from unilogit_jax.sharding import head_sharding
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.types import Batch, Head, ModelOutput, TokenStats
@@ -88,16 +95,17 @@ def batch_loss(
     method: Method, output: ModelOutput, batch: Batch, state: TrainState, mesh: Mesh
 ) -> tuple[Float[Array, ""], Any, Metrics]:
     """A method's loss of a batch, its next state and its metrics, the cheapest way it allows."""
-    sharding = head_sharding(output.head, output.hidden.shape, mesh)
     # The fused loss skips tokens that weigh nothing; the log wants their numbers all the same.
     if not isinstance(method, SeparableMethod) or 0.0 in method.set_weights.values():
         return method(token_stats(method, output, batch, state.ref_head, mesh), state.method_state)
     vocab_size = output.head.vocab_size
+    sharding = head_sharding(output.head, output.hidden.shape, mesh)
 
     def phi(m: Array, sets: Array) -> tuple[Array, Array]:
         loss = partial(method.token_loss, sets=sets, vocab_size=vocab_size)
         return jax.jvp(loss, (m,), (jnp.ones_like(m),))
 
+    compared = _divergences(method)
     weights = jnp.zeros_like(batch.weights)
     for which, weight in method.set_weights.items():
         own = jnp.where(batch.sets == which, batch.weights, 0.0)
@@ -106,13 +114,28 @@ def batch_loss(
         output.hidden,
         output.head,
         batch.labels,
-        weights,
+        jnp.where(_in(batch.sets, compared), 0.0, weights),
         phi,
         aux=batch.sets,
         sharding=sharding,
     )
+    log_odds, divergence = stats.log_odds, jnp.zeros_like(stats.log_odds)
+    for which, how in compared.items():
+        own, found = divergence_loss(
+            output.hidden,
+            output.head,
+            _teacher(method, batch, state.ref_head),
+            batch.labels,
+            jnp.where(batch.sets == which, weights, 0.0),
+            how,
+            sharding=sharding,
+        )
+        # Each is 0 where the others are not.
+        total, log_odds = total + own, log_odds + found.log_odds
+        divergence = divergence + found.values
     # The same numbers once more, for the log; the gradient is that of `total` alone.
-    _, method_state, metrics = method(_stats(batch, stats.log_odds, vocab_size), state.method_state)
+    stats = _stats(batch, log_odds, vocab_size, divergence if compared else None)
+    _, method_state, metrics = method(stats, state.method_state)
     return total, method_state, metrics
 
 
@@ -120,30 +143,46 @@ def token_stats(
     method: Method, output: ModelOutput, batch: Batch, ref_head: Head | None, mesh: Mesh
 ) -> TokenStats:
     """The statistics that a method sees, from a model's output on a batch."""
+    sharding = head_sharding(output.head, output.hidden.shape, mesh)
     stats = label_log_odds(
-        output.hidden,
-        output.head,
-        batch.labels,
-        batch.weights,
-        sharding=head_sharding(output.head, output.hidden.shape, mesh),
+        output.hidden, output.head, batch.labels, batch.weights, sharding=sharding
     )
-    divergence = None
-    if "ref_hidden" in method.needs:
-        if batch.ref_hidden is None or ref_head is None:
-            raise ValueError(
-                f"{type(method).__name__} needs the reference's hidden states and head."
-            )
-        divergence = cast(DistributionMethod, method).divergence(
-            output.hidden, output.head, batch.ref_hidden, ref_head, batch.labels
+    divergence = jnp.zeros_like(stats.log_odds)
+    compared = _divergences(method)
+    for which, how in compared.items():
+        found = chunked_divergence(
+            output.hidden,
+            output.head,
+            _teacher(method, batch, ref_head),
+            batch.labels,
+            jnp.where(batch.sets == which, batch.weights, 0.0),
+            how,
+            sharding=sharding,
         )
+        divergence = divergence + found.values
+    divergence = divergence if compared else None
     return _stats(batch, stats.log_odds, output.head.vocab_size, divergence)
+
+
+def _divergences(method: Method) -> dict[int, Divergence]:
+    return method.divergences if isinstance(method, DistributionMethod) else {}
+
+
+def _in(sets: Int[Array, "B L"], some: Iterable[int]) -> Bool[Array, "B L"]:
+    return reduce(jnp.logical_or, [sets == which for which in some], jnp.zeros_like(sets, bool))
+
+
+def _teacher(method: Method, batch: Batch, ref_head: Head | None) -> Teacher:
+    if batch.ref_hidden is None or ref_head is None:
+        raise ValueError(f"{type(method).__name__} needs the reference's hidden states and head.")
+    return Teacher(hidden=batch.ref_hidden, head=ref_head)
 
 
 def _stats(
     batch: Batch,
     log_odds: Float[Array, "B L"],
     vocab_size: int,
-    divergence: Float[Array, "B L"] | None = None,
+    divergence: Float[Array, "B L"] | None,
 ) -> TokenStats:
     return TokenStats(
         log_odds=log_odds,
