@@ -46,26 +46,35 @@ class Row(NamedTuple):
 
 
 def main() -> int:
-    options = arguments()
+    options = arguments(__doc__ or "")
+    data = make_data(options)
+    rows = [*jax_rows(data, options), *optional_rows(data, options)]
+    gradients = {row.name: row.run() for row in rows}
+    measure(rows, options, base="three bare matmuls", off=errors(rows, gradients, data))
+    return 0
+
+
+def measure(
+    rows: list[Row], options: argparse.Namespace, *, base: str, off: dict[str, float] | None = None
+) -> None:
+    """Runs the rows in turn and prints medians, as ratios to the row `base`."""
     on_cpu = jax.default_backend() == "cpu"
     if on_cpu:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
-    data = make_data(options)
-    rows = [*jax_rows(data, options), *optional_rows(data, options)]
     clock = time.process_time if on_cpu else time.perf_counter
     times: dict[str, list[float]] = {row.name: [] for row in rows}
-    gradients = {row.name: row.run() for row in rows}
+    for row in rows:
+        row.run()
     for _ in range(options.runs):
         for row in rows:
             began = clock()
             row.run()
             times[row.name].append(clock() - began)
-    report(rows, times, errors(rows, gradients, data), options)
-    return 0
+    report(rows, times, off or {}, options, base)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def arguments(about: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--vocab", type=int, default=32768)
@@ -291,19 +300,21 @@ def report(
     times: dict[str, list[float]],
     off: dict[str, float],
     options: argparse.Namespace,
+    base: str,
 ) -> None:
     middle = {name: statistics.median(values) for name, values in times.items() if values}
-    base = middle.get("three bare matmuls")
+    least = middle.get(base)
     device = jax.devices()[0].device_kind
     print(
         f"\nN {options.tokens}, D {options.width}, V {options.vocab}, {options.dtype}, {device}, "
         f"median of {options.runs}\n"
     )
-    print("| way | temporary MB | seconds | x three matmuls | worst gradient error |")
+    short = base.replace("bare ", "")
+    print(f"| way | temporary MB | seconds | x {short} | worst gradient error |")
     print("|---|---|---|---|---|")
     for row in rows:
         memory = "-" if row.temporary is None else f"{row.temporary:.0f}"
-        ratio = "-" if base is None else f"{middle[row.name] / base:.2f}"
+        ratio = "-" if least is None else f"{middle[row.name] / least:.2f}"
         error = f"{off[row.name]:.0e}" if row.name in off else "-"
         print(f"| {row.name} | {memory} | {middle[row.name]:.2f} | {ratio} | {error} |")
 
