@@ -200,7 +200,6 @@ def _setup(
             raise ValueError("a target with its own label probability needs labels")
         # Any column will do: the whole distribution is compared.
         labels = jnp.zeros(weights.shape, jnp.int32)
-    teacher, logit_tau = jax.lax.stop_gradient((teacher, logit_tau))
     stored = isinstance(teacher, TopK)
     task = LabelTask() if stored else PairTask(divergence)
     how, arrays = prepare(hidden, head, labels, weights, sharding, precision, task)

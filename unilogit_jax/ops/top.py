@@ -77,8 +77,7 @@ class TopWork(NamedTuple):
 
         shape = (len(rows.labels), self.k)
         start = Top(jnp.full(shape, -jnp.inf), jnp.full(shape, -1, jnp.int32))
-        best = self.combine(over_blocks(self.head, plan, step, start), self._merge)
-        return best._replace(tokens=jnp.where(best.logits > -jnp.inf, best.tokens, -1)), None
+        return self.combine(over_blocks(self.head, plan, step, start), self._merge), None
 
     def parts(self, found: Top) -> tuple[()]:
         """Nothing has a gradient."""
@@ -90,7 +89,7 @@ class TopWork(NamedTuple):
         raise NotImplementedError("tokens have no gradient")
 
     def _merge(self, a: Top, b: Top) -> Top:
-        # Those seen first, of lower index, stand first: top_k takes the first of equal ones.
+        # top_k takes the first of equal ones: those of lower index, and -1 before a label's column.
         logits, tokens = (jnp.concatenate(x, axis=-1) for x in zip(a, b, strict=True))
         logits, at = jax.lax.top_k(logits, self.k)
         return Top(logits, jnp.take_along_axis(tokens, at, axis=-1))
