@@ -94,6 +94,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shard_head(head: Head, mesh: Mesh) -> Head:
+    """A tree of NamedShardings for a head by itself, which lies as that of a model does.
+
+    Example:
+      >>> mesh = make_mesh(fsdp=1, devices=jax.devices()[:1])
+      >>> tuple(shard_head(Head(kernel=np.zeros((64, 8))), mesh).kernel.spec)
+      ('tensor', 'fsdp')
+
+    """
+    names = ("vocab", "embed") if head.layout == "vd" else ("embed", "vocab")
+    axes = jax.tree.map(lambda x: names if x.ndim == 2 else ("vocab",), head)
+    return tree_shardings(axes, head, mesh)
+
+
 def head_sharding(head: Head, hidden_shape: tuple[int, ...], mesh: Mesh) -> HeadSharding | None:
     """How a head and hidden states [B, L, D] lie on the mesh; None on a single device.
 

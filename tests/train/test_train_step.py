@@ -161,6 +161,14 @@ def test_weights_and_optimizer_state_are_divided_over_the_mesh(rig):
         assert kernel.addressable_shards[0].data.size == kernel.size // 8
 
 
+def test_the_teacher_s_head_is_divided_over_the_mesh_too(rig):
+    eight = rig(MESHES[1], Undial())
+    state, shardings = eight.state()
+    kernel = state.ref_head.kernel
+    assert kernel.addressable_shards[0].data.size == kernel.size // 8
+    assert shardings.ref_head.kernel == kernel.sharding
+
+
 def test_a_method_without_what_it_needs_is_refused(rig):
     one = rig(ONE, Undial())
     one.ref_head = None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from unilogit_jax.sharding import replicated, tree_shardings
+from unilogit_jax.sharding import replicated, shard_head, tree_shardings
 from unilogit_jax.types import Head
 
 
@@ -62,8 +62,9 @@ def init_state(
     head_sharding = None
     if ref_head is not None:
         # A copy: the state is donated to the step, and the caller's weights must outlive it.
-        ref_head = jax.jit(lambda head: jax.tree.map(jnp.copy, head), out_shardings=whole)(ref_head)
-        head_sharding = jax.tree.map(lambda _: whole, ref_head)
+        head_sharding = shard_head(ref_head, mesh)
+        copy = jax.jit(lambda head: jax.tree.map(jnp.copy, head), out_shardings=head_sharding)
+        ref_head = copy(ref_head)
     step = jax.device_put(jnp.zeros((), jnp.int32), whole)
     state = TrainState(step=step, params=params, opt_state=opt_state, ref_head=ref_head)
     shardings = TrainState(
