@@ -125,5 +125,10 @@ class TokenStats:
     ref_log_odds: Float[Array, "*T"] | None = None
     divergence: Float[Array, "*T"] | None = None
     """From a teacher, at the tokens of the sets that a method compares; 0 elsewhere."""
+    set_tokens: Float[Array, "4"] | None = None
+    """Weight of the supervised tokens of each set in the whole batch, where these tokens are a part
+    of it; None: these are all."""
+    set_answers: Float[Array, "4"] | None = None
+    """Number of examples with supervised tokens of each set, likewise."""
     vocab_size: int = _static(0)
     num_segments: int = _static(0)

@@ -12,8 +12,7 @@ import pytest
 
 from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
 from unilogit_jax.sharding import put_batch
-from unilogit_jax.train import make_optimizer, make_step
-from unilogit_jax.train.step import batch_loss
+from unilogit_jax.train import batch_loss, make_optimizer, make_step
 from unilogit_jax.types import FORGET, RETAIN
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
@@ -25,10 +24,10 @@ MESHES = [
 ]
 
 
-def gradients(rig_):
+def gradients(rig_, **options):
     """Loss and gradients of the first batch, through the step itself: SGD with rate one."""
     optimizer = optax.sgd(1.0)
-    step = make_step(rig_.method, rig_.apply, optimizer, rig_.mesh)
+    step = make_step(rig_.method, rig_.apply, optimizer, rig_.mesh, **options)
     state, _ = rig_.state()
     state = replace(state, opt_state=optimizer.init(state.params))
     before = jax.tree.map(np.asarray, state.params)
@@ -98,7 +97,8 @@ def test_undial_descends_the_gradient_of_its_definition(rig, retain_weight):
     def ours(params):
         # Not through an update: this gradient is too small to be the difference of weights.
         def loss(params):
-            result = batch_loss(one.method, one.apply(params, batch), batch, state, one.mesh)
+            output = one.apply(params, batch)
+            result = batch_loss(one.method, output, batch, one.mesh, ref_head=state.ref_head)
             return result[0], result[2]
 
         return jax.value_and_grad(loss, has_aux=True)(params)
@@ -120,6 +120,41 @@ def test_one_and_eight_devices_give_the_same_loss_and_gradients(rig, method):
         for name in ("forget_loss", "forget_nll", "retain_nll"):
             assert other[name] == pytest.approx(numbers[name], rel=1e-6), (sizes, name)
         assert worst(grads, other_grads) <= 1e-5, sizes
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+@pytest.mark.parametrize(("sizes", "parts"), [(ONE, 2), (MESHES[1], 3)], ids=["one", "eight"])
+def test_microbatches_give_the_loss_and_gradients_of_the_whole_batch(rig, method, sizes, parts):
+    whole, grads = gradients(rig(ONE, method))
+    cut, cut_grads = gradients(rig(sizes, method), microbatches=parts)
+    for name in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
+        assert cut[name] == pytest.approx(whole[name], rel=1e-5), name
+    assert worst(grads, cut_grads) <= 1e-5
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused(rig):
+    with pytest.raises(ValueError, match="24 rows cannot be cut into 5 equal microbatches"):
+        gradients(rig(ONE), microbatches=5)
+
+
+def test_an_update_that_is_not_finite_changes_nothing_but_its_count(rig):
+    one = rig(ONE)
+    state, _ = one.state()
+    step = make_step(one.method, one.apply, one.optimizer, one.mesh)
+    batch = put_batch(one.batches(0), one.mesh)
+    broken = replace(batch, weights=batch.weights * jnp.inf)
+    before = jax.tree.map(np.asarray, (state.params, state.opt_state))
+    for count in (1, 2):
+        state, metrics = step(state, broken)
+        assert int(state.step) == int(state.skipped) == int(state.skipped_in_a_row) == count
+        assert float(metrics["skipped"]) == count
+    after = jax.tree.map(np.asarray, (state.params, state.opt_state))
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(a, b)
+    state, _ = step(state, batch)
+    assert int(state.skipped) == 2 and int(state.skipped_in_a_row) == 0
+    changed = jax.tree.map(lambda a, b: np.any(a != np.asarray(b)), before[0], state.params)
+    assert all(jax.tree.leaves(changed))
 
 
 def test_one_and_eight_devices_log_the_same_run_to_a_millionth(rig, tmp_path):

@@ -5,6 +5,7 @@ from unilogit_jax.methods._common import (
     DistributionMethod,
     Method,
     SeparableMethod,
+    answer_mean,
     set_mean,
     with_retain,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "SeparableMethod",
     "Undial",
     "Unilogit",
+    "answer_mean",
     "set_mean",
     "with_retain",
 ]

@@ -3,6 +3,7 @@
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -33,7 +34,11 @@ class Method(Protocol):
     needs: ClassVar[frozenset[str]]
 
     def __call__(self, stats: TokenStats, state: Any) -> Result:
-        """The loss of one batch, the next method state, and numbers for the log."""
+        """The loss of one batch, the next method state, and numbers for the log.
+
+        Loss and numbers of the parts of a batch have to add up to those of the whole, as those do
+        that are made with `set_mean` and `answer_mean`.
+        """
         ...
 
 
@@ -79,12 +84,27 @@ def forget_or_nll(
 def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, ""]:
     """Weighted mean of per-token values over the supervised tokens of one set; 0 if it has none.
 
-    The sums run over the whole (global) batch, so the number does not depend on mesh or padding.
+    The divisor is that of the whole (global) batch, so the number does not depend on mesh or
+    padding, and the means of the parts of a batch add up to that of all.
     """
     weights = jnp.where(stats.sets == which, stats.weights, 0.0)
-    total = jnp.sum(weights)
+    total = jnp.sum(weights) if stats.set_tokens is None else stats.set_tokens[which]
     mean = jnp.sum(jnp.where(weights > 0, values * weights, 0.0)) / jnp.maximum(total, 1e-9)
     return jnp.where(total > 0, mean, 0.0)
+
+
+def answer_mean(values: Float[Array, " S"], stats: TokenStats, which: int) -> Float[Array, ""]:
+    """Mean of per-segment values over the answers of one set; 0 if it has none.
+
+    An answer is a segment with supervised tokens of the set; the others are left out. The divisor
+    is that of the whole batch.
+    """
+    mask = (stats.sets == which) & (stats.weights > 0)
+    ids, ones = stats.segments.ravel(), mask.astype(jnp.float32).ravel()
+    present = jax.ops.segment_sum(ones, ids, stats.num_segments) > 0
+    local = jnp.sum(present.astype(jnp.float32))
+    total = local if stats.set_answers is None else stats.set_answers[which]
+    return jnp.sum(jnp.where(present, values, 0.0)) / jnp.maximum(total, 1.0)
 
 
 def with_retain(

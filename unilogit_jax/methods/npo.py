@@ -4,11 +4,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-
 from unilogit_jax.losses import npo_from_log_odds
-from unilogit_jax.methods._common import PYDANTIC, Result, with_retain
+from unilogit_jax.methods._common import PYDANTIC, Result, answer_mean, with_retain
 from unilogit_jax.types import FORGET, TokenStats
 
 
@@ -45,10 +42,5 @@ class Npo:
             num_segments=stats.num_segments,
             beta=self.beta,
         )
-        counts = jax.ops.segment_sum(
-            mask.astype(jnp.float32).ravel(), stats.segments.ravel(), stats.num_segments
-        )
-        present = counts > 0
-        answers = jnp.maximum(jnp.sum(present), 1)
-        forget_loss = jnp.sum(jnp.where(present, values, 0.0)) / answers.astype(jnp.float32)
+        forget_loss = answer_mean(values, stats, FORGET)
         return with_retain(forget_loss, stats, state, self.retain_weight)

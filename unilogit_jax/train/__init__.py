@@ -3,15 +3,17 @@
 
 from unilogit_jax.train.checkpoint import Checkpoints, fingerprint
 from unilogit_jax.train.loop import Stage, fit, resume
+from unilogit_jax.train.objective import batch_loss, token_stats
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
 from unilogit_jax.train.reference import reference_for
 from unilogit_jax.train.state import TrainState, init_state
-from unilogit_jax.train.step import make_step, token_stats
+from unilogit_jax.train.step import make_step
 
 __all__ = [
     "Checkpoints",
     "Stage",
     "TrainState",
+    "batch_loss",
     "count_steps",
     "fingerprint",
     "fit",

@@ -12,7 +12,7 @@ from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method
 from unilogit_jax.ops import label_log_odds
 from unilogit_jax.sharding import head_sharding, put_batch
-from unilogit_jax.train.step import ApplyFn
+from unilogit_jax.train.objective import ApplyFn
 from unilogit_jax.types import FORGET, Head
 
 

@@ -22,6 +22,10 @@ class TrainState:
     params: Any
     """float32 master weights."""
     opt_state: Any
+    skipped: Any = 0
+    """Updates that changed nothing, because loss or gradient was not finite."""
+    skipped_in_a_row: Any = 0
+    """The newest of them without one in between that did."""
     method_state: Any = ()
     ref_head: Any = None
     """Head of the frozen reference, or None. Any: trees of shardings have this shape too."""
@@ -65,10 +69,19 @@ def init_state(
         head_sharding = shard_head(ref_head, mesh)
         copy = jax.jit(lambda head: jax.tree.map(jnp.copy, head), out_shardings=head_sharding)
         ref_head = copy(ref_head)
-    step = jax.device_put(jnp.zeros((), jnp.int32), whole)
-    state = TrainState(step=step, params=params, opt_state=opt_state, ref_head=ref_head)
+    zeros = [jax.device_put(jnp.zeros((), jnp.int32), whole) for _ in range(3)]
+    state = TrainState(
+        step=zeros[0],
+        skipped=zeros[1],
+        skipped_in_a_row=zeros[2],
+        params=params,
+        opt_state=opt_state,
+        ref_head=ref_head,
+    )
     shardings = TrainState(
         step=whole,
+        skipped=whole,
+        skipped_in_a_row=whole,
         params=param_shardings,
         opt_state=opt_shardings,
         ref_head=head_sharding,  # pyright: ignore[reportArgumentType]
