@@ -25,6 +25,10 @@ class CheckpointError(UnilogitError):
     """A checkpoint or run folder is missing, damaged or belongs to another run."""
 
 
+class TrainingError(UnilogitError):
+    """Training cannot go on: loss or gradients are no numbers any more."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """A " Did you mean 'x'?" for a mistyped word, or the empty string.
 

@@ -3,13 +3,14 @@
 
 import gc
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unilogit_jax.errors import CheckpointError
+from unilogit_jax.errors import CheckpointError, TrainingError
 from unilogit_jax.train import Checkpoints, fingerprint
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
@@ -158,3 +159,22 @@ def test_a_damaged_checkpoint_leaves_nothing_behind_to_complain(tmp_path, monkey
         checkpoints.restore({"params": tree})
     gc.collect()
     assert complaints == []
+
+
+def test_a_run_whose_numbers_break_stops_and_keeps_the_last_good_weights(rig, tmp_path):
+    one = rig(ONE, steps=8)
+    stage = one.stage(log_every=1, max_skipped=3, checkpoint_every=3)
+
+    def batch_at(i):
+        batch = one.batches(i)
+        return batch if i < 3 else replace(batch, weights=np.full_like(batch.weights, np.nan))
+
+    with pytest.raises(TrainingError, match="3 updates in a row; the first was update 4") as error:
+        one.run(tmp_path, replace(stage, batch_at=batch_at))
+    assert "weights after update 3 are kept, as checkpoint 6 in" in str(error.value)
+    params = one.state()[0].params
+    with Checkpoints(tmp_path, keep=3) as kept:
+        (before, _), (after, _) = (kept.restore({"params": params}, step=n) for n in (3, 6))
+    assert same(before, after)
+    resumed, lines = one.run(tmp_path, one.stage())
+    assert [line["step"] for line in lines] == [7, 8] and int(resumed.skipped) == 3

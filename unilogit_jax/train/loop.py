@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jax.sharding import Mesh
 
-from unilogit_jax.errors import CheckpointError
+from unilogit_jax.errors import CheckpointError, TrainingError
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train.checkpoint import Checkpoints
 from unilogit_jax.train.state import TrainState
@@ -40,6 +40,8 @@ class Stage:
     mesh: Mesh
     checkpoint_every: int = 1000
     log_every: int = 10
+    max_skipped: int = 10
+    """Updates in a row that may be skipped, because loss or gradient was not finite."""
 
 
 def fit(
@@ -62,6 +64,9 @@ def fit(
     Returns:
       The state after the last update.
 
+    Raises:
+      TrainingError: loss or gradient was not finite too often in a row.
+
     """
     state = resume(stage, state, checkpoints)
     start = int(state.step)
@@ -72,7 +77,7 @@ def fit(
             progress.note("compiling the step ...")
         batch = put_batch(stage.batch_at(i), stage.mesh)
         state, metrics = stage.step_fn(state, batch)
-        done = i + 1
+        done, broken = i + 1, False
         if i == start:
             jax.block_until_ready(metrics)
             progress.note(f"compiled, first update done: {time.perf_counter() - began:.1f} s")
@@ -80,9 +85,22 @@ def fit(
             numbers = {name: float(value) for name, value in metrics.items()}
             log(stage=stage.name, step=done, **numbers)
             progress.update(done, **numbers)
-        if done % stage.checkpoint_every == 0 or done == stage.steps:
+            broken = int(state.skipped_in_a_row) >= stage.max_skipped
+        if done % stage.checkpoint_every == 0 or done == stage.steps or broken:
             checkpoints.save(done, _saved(state), {"stage": stage.name, "steps": stage.steps})
+        if broken:
+            raise TrainingError(_broken(stage, done, int(state.skipped_in_a_row), checkpoints))
     return state
+
+
+def _broken(stage: Stage, done: int, skipped: int, checkpoints: Checkpoints) -> str:
+    good = done - skipped
+    return (
+        f"stage {stage.name}: loss or gradients were not finite in {skipped} updates in a row; the "
+        f"first was update {good + 1}, whose batch is the one to look at. The weights after update "
+        f"{good} are kept, as checkpoint {done} in {checkpoints.folder}. A smaller learning_rate or "
+        "clip is the usual remedy."
+    )
 
 
 def resume(stage: Stage, state: TrainState, checkpoints: Checkpoints) -> TrainState:
@@ -107,6 +125,8 @@ def _saved(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds, the weights apart from the rest; the teacher is computed anew."""
     training = {
         "step": state.step,
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
         "opt_state": state.opt_state,
         "method_state": state.method_state,
     }
