@@ -296,3 +296,9 @@ def key_paths(tree, above=()):
             key_paths(value, (*above, key)) if isinstance(value, dict) else set()
         )
     return found
+
+
+def test_microbatches_have_to_divide_the_rows_of_an_update(write):
+    text = MINIMAL + "unlearn: {batch_size: 6, retain_ratio: 0.5, microbatches: 2}"
+    (line,) = lines(write(text))
+    assert "unlearn.microbatches 2 does not divide the 9 rows of an update" in line

@@ -81,6 +81,10 @@ class Training(_Section):
     """Rows per update (forget rows, when unlearning)."""
     retain_ratio: NonNegative = 1.0
     """Retain rows per forget row, when unlearning."""
+    microbatches: Count = 1
+    """Parts that a batch is cut into to save memory; the update is the same."""
+    optimizer: Literal["adamw", "adafactor", "lion", "sgd"] = "adamw"
+    """adamw keeps two numbers per weight, lion one, adafactor one per row and column, sgd none."""
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -91,6 +95,13 @@ class Training(_Section):
     """Decoupled weight decay, on matrices only."""
     clip: Positive | None = 1.0
     """Largest global gradient norm; null does not clip."""
+    max_skipped: Count = 10
+    """Updates in a row that may be skipped because loss or gradient is not finite."""
+
+    @property
+    def retain_size(self) -> int:
+        """Retain rows per update, when unlearning."""
+        return round(self.batch_size * self.retain_ratio)
 
 
 class Lora(_Section):
@@ -187,6 +198,16 @@ class Experiment(_Section):
             )
         if self.data.benchmark == "tofu" and self.data.dir is None:
             problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
+        rows = {
+            "finetune": self.finetune.batch_size,
+            "unlearn": self.unlearn.batch_size + self.unlearn.retain_size,
+        }
+        for name, count in rows.items():
+            parts = getattr(self, name).microbatches
+            if count % parts:
+                problems.append(
+                    f"{name}.microbatches {parts} does not divide the {count} rows of an update"
+                )
         if problems:
             raise ValueError("; ".join(problems))
         return self

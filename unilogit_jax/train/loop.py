@@ -98,8 +98,8 @@ def _broken(stage: Stage, done: int, skipped: int, checkpoints: Checkpoints) -> 
     return (
         f"stage {stage.name}: loss or gradients were not finite in {skipped} updates in a row; the "
         f"first was update {good + 1}, whose batch is the one to look at. The weights after update "
-        f"{good} are kept, as checkpoint {done} in {checkpoints.folder}. A smaller learning_rate or "
-        "clip is the usual remedy."
+        f"{good} are kept, as checkpoint {done} in {checkpoints.folder}. A smaller learning_rate "
+        "or clip is the usual remedy."
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizer of a stage: AdamW with warm-up, decay and clipping."""
+"""The optimizer of a stage: AdamW, Adafactor, Lion or SGD, with warm-up, decay and clipping."""
 
 from typing import Any, Literal
 
@@ -11,26 +11,47 @@ def make_optimizer(
     steps: int,
     *,
     learning_rate: float,
+    name: str = "adamw",
     schedule: Literal["constant", "linear", "cosine"] = "linear",
     warmup: float = 0.1,
     weight_decay: float = 0.01,
     clip: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW (betas 0.9 and 0.999); only kernels and embeddings are decayed.
+    """An optimizer whose updates are `-rate (direction + weight_decay w)`.
+
+    Only kernels and embeddings are decayed. Floats kept per weight: adamw 2, lion 1, adafactor 1
+    per row and column, sgd none.
 
     Args:
       steps: number of updates, which the schedule spans.
       learning_rate: peak learning rate.
+      name: "adamw" (betas 0.9 and 0.999), "adafactor" (factored second moments, updates clipped to
+        a root mean square of 1, not scaled by the weights), "lion" (betas 0.9 and 0.99; needs a
+        rate about ten times smaller), or "sgd" without momentum.
       schedule: shape after the warm-up.
       warmup: share of the updates that warm up.
       weight_decay: decoupled weight decay.
       clip: largest global gradient norm; None does not clip.
 
+    Raises:
+      ValueError: an unknown name or schedule.
+
     """
-    parts = [] if clip is None else [optax.clip_by_global_norm(clip)]
     rate = make_schedule(steps, learning_rate=learning_rate, schedule=schedule, warmup=warmup)
-    parts.append(optax.adamw(rate, weight_decay=weight_decay, mask=_decayed))
-    return optax.chain(*parts)
+    directions = {
+        "adamw": [optax.scale_by_adam()],
+        "adafactor": [optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)],
+        "lion": [optax.scale_by_lion()],
+        "sgd": [],
+    }
+    if name not in directions:
+        raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(directions)}.")
+    return optax.chain(
+        *([] if clip is None else [optax.clip_by_global_norm(clip)]),
+        *directions[name],
+        optax.add_decayed_weights(weight_decay, mask=_decayed),
+        optax.scale_by_learning_rate(rate),
+    )
 
 
 def make_schedule(

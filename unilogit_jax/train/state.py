@@ -54,8 +54,10 @@ def init_state(
     shapes = jax.eval_shape(optimizer.init, params)
     opt_shardings = optax.tree_utils.tree_map_params(
         optimizer,
-        lambda _, sharding: sharding,
+        # Sums over rows or columns have shapes of their own, and are small.
+        lambda x, param, sharding: sharding if x.shape == param.shape else whole,
         shapes,
+        params,
         param_shardings,
         transform_non_params=lambda _: whole,
     )

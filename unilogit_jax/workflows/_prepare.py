@@ -190,13 +190,17 @@ def _check_rows(experiment: Experiment, mesh: Mesh) -> None:
     """Refuses batches that the mesh cannot divide: every device would get a copy of them."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     unlearn, finetune = experiment.unlearn, experiment.finetune
+    all_rows = unlearn.batch_size + unlearn.retain_size
     rows = {
-        "unlearn.batch_size * (1 + unlearn.retain_ratio)": unlearn.batch_size
-        + round(unlearn.batch_size * unlearn.retain_ratio),
-        "finetune.batch_size": finetune.batch_size,
-        "eval.batch_size": experiment.eval.batch_size,
+        "unlearn.batch_size * (1 + unlearn.retain_ratio)": (all_rows, unlearn.microbatches),
+        "finetune.batch_size": (finetune.batch_size, finetune.microbatches),
+        "eval.batch_size": (experiment.eval.batch_size, 1),
     }
-    bad = [f"{name} = {n}" for name, n in rows.items() if n % parts]
+    bad = [
+        f"{name} = {n}" + (f" in {k} microbatches" if k > 1 else "")
+        for name, (n, k) in rows.items()
+        if n % (parts * k)
+    ]
     if bad:
         raise ConfigError(
             f"mesh: data x fsdp = {parts} devices share the rows of a batch, which does not divide "

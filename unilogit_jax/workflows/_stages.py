@@ -59,7 +59,6 @@ def unlearn_stage(
 ) -> Any:
     """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is."""
     training = prepared.experiment.unlearn
-    retain_size = round(training.batch_size * training.retain_ratio)
     references, ref_head = reference_for(
         method,
         models.apply_fn(prepared.model),
@@ -72,7 +71,7 @@ def unlearn_stage(
         prepared.forget,
         prepared.retain,
         batch_size=training.batch_size,
-        retain_size=retain_size,
+        retain_size=training.retain_size,
         seed=prepared.experiment.output.seed,
         **references,
     )
@@ -134,6 +133,7 @@ def _run_stage(
     optimizer = make_optimizer(
         steps,
         learning_rate=training.learning_rate,
+        name=training.optimizer,
         schedule=training.schedule,
         warmup=training.warmup,
         weight_decay=training.weight_decay,
@@ -154,6 +154,7 @@ def _run_stage(
         shardings=shardings,
         frozen=weights.frozen,
         seed=weights.seed,
+        microbatches=training.microbatches,
     )
     stage = Stage(
         name=name,
@@ -163,6 +164,7 @@ def _run_stage(
         mesh=prepared.mesh,
         checkpoint_every=output.checkpoint_every,
         log_every=output.log_every,
+        max_skipped=training.max_skipped,
     )
     log = MetricsLog(run.metrics)
     folder = run.checkpoints / name
