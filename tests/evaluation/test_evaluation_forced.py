@@ -40,7 +40,7 @@ def random_rows(count: int, seed: int = 0) -> Rows:
 
 def logits_of(apply, params, rows: Rows) -> np.ndarray:
     sets = np.full(len(rows), RETAIN, np.int32)
-    batch = assemble(rows.tokens, rows.labels, rows.lengths, sets)
+    batch = assemble([(rows, np.arange(len(rows)), {})], sets)
     batch = jax.tree.map(jnp.asarray, batch)
     return np.asarray(apply(params, batch).logits(), np.float64)
 

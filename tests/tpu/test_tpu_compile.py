@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 
 from unilogit_jax import models
-from unilogit_jax.data.batches import assemble
+from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Unilogit
 from unilogit_jax.models.attention import attention, look
 from unilogit_jax.sharding import partition_spec
@@ -94,7 +94,7 @@ def compile_step(config, mesh):
     sizes, sets = np.full(ROWS, LENGTH, np.int32), np.array([1, 1, 2, 2], np.int32)
     batch = jax.tree.map(
         lambda x: on_chips(x.shape, ("batch", None), mesh, x.dtype),
-        assemble(zeros, zeros, sizes, sets),
+        assemble([(Rows(zeros, zeros, sizes), np.arange(ROWS), {})], sets),
     )
     step = make_step(method, models.apply_fn(model), optimizer, mesh, shardings=kept[0])
     return step.lower(state, batch).compile(), state

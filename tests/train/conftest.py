@@ -50,7 +50,9 @@ class Progress:
 class Rig:
     """The pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
 
-    def __init__(self, mesh_sizes: dict[str, int], method: Any = None, steps: int = 6):
+    def __init__(
+        self, mesh_sizes: dict[str, int], method: Any = None, steps: int = 6, **options: Any
+    ):
         count = int(np.prod(list(mesh_sizes.values())))
         self.mesh = sharding.make_mesh(**mesh_sizes, devices=jax.devices()[:count])
         self.method = Unilogit(retain_weight=2.0) if method is None else method
@@ -62,7 +64,7 @@ class Rig:
             self.method, self.apply, self.params, self.forget, batch_size=16, mesh=self.mesh
         )
         self.batches = unlearning_batches(
-            self.forget, retain, batch_size=8, retain_size=16, seed=0, **extra
+            self.forget, retain, batch_size=8, retain_size=16, seed=0, **extra, **options
         )
         self.steps = steps
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from unilogit_jax.data import PackingWish
 from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train import batch_loss, make_optimizer, make_step
@@ -130,6 +131,20 @@ def test_microbatches_give_the_loss_and_gradients_of_the_whole_batch(rig, method
     for name in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
         assert cut[name] == pytest.approx(whole[name], rel=1e-5), name
     assert worst(grads, cut_grads) <= 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_packed_rows_give_the_loss_and_gradients_of_padded_ones(rig, method):
+    packed = rig(MESHES[1], method, packing=PackingWish(updates=2, length=48, multiple=8))
+    shape = packed.batches(0).tokens.shape
+    assert shape[0] == 8 and packed.batches.packing.efficiency > 0.7
+    numbers, grads = gradients(packed, microbatches=2)
+    padded = rig(ONE, method)
+    padded.batches = type(packed.batches)(packed.batches.streams)
+    wanted, wanted_grads = gradients(padded)
+    for name in ("forget_loss", "forget_nll", "retain_nll"):
+        assert numbers[name] == pytest.approx(wanted[name], rel=1e-5), name
+    assert worst(wanted_grads, grads) <= 1e-5
 
 
 def test_a_batch_that_cannot_be_cut_evenly_is_refused(rig):

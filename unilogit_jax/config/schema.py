@@ -81,6 +81,10 @@ class Training(_Section):
     """Rows per update (forget rows, when unlearning)."""
     retain_ratio: NonNegative = 1.0
     """Retain rows per forget row, when unlearning."""
+    retain_sampling: Literal["cycled", "drawn"] = "cycled"
+    """Go through the retain rows pass by pass, or draw them anew for every update."""
+    packing: Count | None = None
+    """Put several rows into one of about so many tokens (1024 on accelerators); null does not."""
     microbatches: Count = 1
     """Parts that a batch is cut into to save memory; the update is the same."""
     optimizer: Literal["adamw", "adafactor", "lion", "sgd"] = "adamw"
@@ -204,7 +208,7 @@ class Experiment(_Section):
         }
         for name, count in rows.items():
             parts = getattr(self, name).microbatches
-            if count % parts:
+            if count % parts and getattr(self, name).packing is None:
                 problems.append(
                     f"{name}.microbatches {parts} does not divide the {count} rows of an update"
                 )

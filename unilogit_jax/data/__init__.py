@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examples, tokenizers, token rows with their answer masks, and the order of batches."""
 
-from unilogit_jax.data.batches import assemble, finetune_batches, row_order, unlearning_batches
+from unilogit_jax.data.assemble import assemble, assemble_packed
+from unilogit_jax.data.batches import (
+    Batches,
+    PackingWish,
+    finetune_batches,
+    row_order,
+    unlearning_batches,
+)
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import Example, Probe, Source, Task
 from unilogit_jax.data.read import read_examples, read_rows
@@ -13,13 +20,16 @@ from unilogit_jax.data.tokenizer import (
 )
 
 __all__ = [
+    "Batches",
     "Example",
+    "PackingWish",
     "Probe",
     "Rows",
     "Source",
     "Task",
     "Tokenizer",
     "assemble",
+    "assemble_packed",
     "copy_tokenizer",
     "encode",
     "encode_example",

@@ -1,24 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which rows make up update i: a pure function of (seed, i), so one integer resumes a run."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from unilogit_jax.data.assemble import assemble, assemble_packed
 from unilogit_jax.data.encode import Rows
-from unilogit_jax.types import FORGET, IGNORE, RETAIN, Batch
+from unilogit_jax.data.packing import Packing, balanced_order, plan_packing
+from unilogit_jax.types import FORGET, RETAIN, Batch
 
 FORGET_STREAM, RETAIN_STREAM = 0, 1
+Sampling = Literal["cycled", "drawn"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingWish:
+    """Asks for several examples in a row; the shape is planned for a stage's updates at once."""
+
+    updates: int
+    """Updates of the stage."""
+    length: int = 1024
+    """Positions per row, roughly: rows become as short as their number allows."""
+    multiple: int = 1
+    """The number of rows becomes a multiple of this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stream:
+    """Rows of one set, of which every update takes some."""
+
+    rows: Rows
+    which: int
+    size: int
+    seed: int
+    number: int
+    sampling: Sampling = "cycled"
+    balanced: bool = False
+    references: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def picks(self, i: int) -> Int[np.ndarray, " N"]:
+        """The rows of update i."""
+        rows, start = len(self.rows), i * self.size
+        if self.sampling == "drawn":
+            # Every update begins a pass of its own, or several.
+            start = i * rows * -(-self.size // rows)
+        lengths = self.rows.lengths if self.balanced else None
+        return row_order(
+            rows, start, self.size, seed=self.seed, stream=self.number, balance=lengths
+        )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The function i -> batch of a stage."""
+
+    streams: tuple[_Stream, ...]
+    packing: Packing | None = None
+    """The shape of packed rows; None: one example per row."""
+
+    def __call__(self, i: int) -> Batch:
+        """The batch of update i."""
+        picked = [(stream, stream.picks(i)) for stream in self.streams]
+        sets = np.concatenate([np.full(len(p), s.which, np.int32) for s, p in picked])
+        parts = [(s.rows, p, s.references) for s, p in picked]
+        if self.packing is None:
+            return assemble(parts, sets)
+        return assemble_packed(parts, sets, self.packing)
 
 
 def row_order(
-    rows: int, start: int, count: int, *, seed: int, stream: int
-) -> Int[np.ndarray, " N"]:
+    rows: int,
+    start: int,
+    count: int,
+    *,
+    seed: int,
+    stream: int,
+    balance: Int[np.ndarray, " N"] | None = None,
+) -> Int[np.ndarray, " M"]:
     """Rows at positions start..start+count of an endless stream of shuffled passes over all rows.
 
-    Every pass holds each row once, in an order that depends on (seed, stream, pass) alone.
+    Every pass holds each row once, in an order that depends on (seed, stream, pass) alone. With
+    their lengths as `balance` it also depends on these and on `count`: any `count` neighbours of a
+    pass then have much the same number of tokens in all.
 
     Example:
       >>> sorted(row_order(4, 0, 4, seed=0, stream=0).tolist())
@@ -27,21 +94,33 @@ def row_order(
     """
     positions = np.arange(start, start + count)
     passes = {
-        int(k): np.random.default_rng([seed, stream, int(k)]).permutation(rows)
+        int(k): _pass(rows, seed, stream, int(k), balance, count)
         for k in np.unique(positions // rows)
     }
     return np.array([passes[int(p // rows)][p % rows] for p in positions], np.int32)
 
 
-def finetune_batches(rows: Rows, *, batch_size: int, seed: int) -> Callable[[int], Batch]:
-    """The function i -> batch of a finetuning stage: all rows count as rows to keep."""
+def finetune_batches(
+    rows: Rows, *, batch_size: int, seed: int, packing: PackingWish | None = None
+) -> Batches:
+    """The batches of a finetuning stage: all rows count as rows to keep.
 
-    def batch_at(i: int) -> Batch:
-        picked = row_order(len(rows), i * batch_size, batch_size, seed=seed, stream=RETAIN_STREAM)
-        sets = np.full(batch_size, RETAIN, np.int32)
-        return assemble(rows.tokens[picked], rows.labels[picked], rows.lengths[picked], sets)
+    Args:
+      rows: rows to learn.
+      batch_size: rows per update.
+      seed: seed of their order.
+      packing: puts several examples into one row.
 
-    return batch_at
+    """
+    stream = _Stream(
+        rows=rows,
+        which=RETAIN,
+        size=batch_size,
+        seed=seed,
+        number=RETAIN_STREAM,
+        balanced=packing is not None,
+    )
+    return _batches((stream,), packing)
 
 
 def unlearning_batches(
@@ -51,10 +130,12 @@ def unlearning_batches(
     batch_size: int,
     retain_size: int,
     seed: int,
+    sampling: Sampling = "cycled",
+    packing: PackingWish | None = None,
     ref_log_odds: Float[np.ndarray, "B L"] | None = None,
     ref_hidden: Float[np.ndarray, "B L D"] | None = None,
-) -> Callable[[int], Batch]:
-    """The function i -> batch of an unlearning stage: forget rows first, then retain rows.
+) -> Batches:
+    """The batches of an unlearning stage: forget rows first, then retain rows.
 
     Args:
       forget: rows to forget.
@@ -62,75 +143,57 @@ def unlearning_batches(
       batch_size: forget rows per update.
       retain_size: retain rows per update.
       seed: seed of both orders.
+      sampling: whether retain rows are gone through pass by pass, or drawn anew for every update.
+      packing: puts several examples into one row.
       ref_log_odds: per forget row, what the reference model says of its labels.
       ref_hidden: per forget row, the reference model's hidden states.
 
     """
-    if retain is None or retain_size == 0:
-        retain, retain_size = forget, 0
-    length = max(forget.length, retain.length)
-    sets = np.repeat(np.array([FORGET, RETAIN], np.int32), [batch_size, retain_size])
-
-    def batch_at(i: int) -> Batch:
-        f = row_order(len(forget), i * batch_size, batch_size, seed=seed, stream=FORGET_STREAM)
-        r = row_order(len(retain), i * retain_size, retain_size, seed=seed, stream=RETAIN_STREAM)
-
-        def both(name: str, fill: int) -> np.ndarray:
-            return np.concatenate(
-                [
-                    _widen(getattr(forget, name)[f], length, fill),
-                    _widen(getattr(retain, name)[r], length, fill),
-                ]
-            )
-
-        def reference(values: np.ndarray | None) -> np.ndarray | None:
-            if values is None:
-                return None
-            picked = _widen(values[f], length, 0)
-            return np.concatenate(
-                [picked, np.zeros((retain_size, *picked.shape[1:]), picked.dtype)]
-            )
-
-        return assemble(
-            both("tokens", 0),
-            both("labels", IGNORE),
-            np.concatenate([forget.lengths[f], retain.lengths[r]]),
-            sets,
-            ref_log_odds=reference(ref_log_odds),
-            ref_hidden=reference(ref_hidden),
+    given = {"ref_log_odds": ref_log_odds, "ref_hidden": ref_hidden}
+    streams = [
+        _Stream(
+            rows=forget,
+            which=FORGET,
+            size=batch_size,
+            seed=seed,
+            number=FORGET_STREAM,
+            balanced=packing is not None,
+            references={name: x for name, x in given.items() if x is not None},
         )
-
-    return batch_at
-
-
-def assemble(
-    tokens: Int[np.ndarray, "B L"],
-    labels: Int[np.ndarray, "B L"],
-    lengths: Int[np.ndarray, " B"],
-    sets: Int[np.ndarray, " B"],
-    *,
-    ref_log_odds: Float[np.ndarray, "B L"] | None = None,
-    ref_hidden: Float[np.ndarray, "B L D"] | None = None,
-) -> Batch:
-    """A Batch with one example per row."""
-    rows, length = tokens.shape
-    positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
-    real = positions < lengths[:, None]
-    arrays: dict[str, Any] = {
-        "tokens": tokens,
-        "labels": labels,
-        "segments": np.where(real, np.arange(1, rows + 1, dtype=np.int32)[:, None], 0),
-        "positions": np.ascontiguousarray(positions),
-        "sets": np.where(real, sets[:, None], 0),
-        "weights": (labels != IGNORE).astype(np.float32),
-        "ref_log_odds": ref_log_odds,
-        "ref_hidden": ref_hidden,
-    }
-    return Batch(**arrays, num_segments=rows + 1)
+    ]
+    if retain is not None and retain_size > 0:
+        streams.append(
+            _Stream(
+                rows=retain,
+                which=RETAIN,
+                size=retain_size,
+                seed=seed,
+                number=RETAIN_STREAM,
+                sampling=sampling,
+                balanced=packing is not None,
+            )
+        )
+    return _batches(tuple(streams), packing)
 
 
-def _widen(values: np.ndarray, length: int, fill: int) -> np.ndarray:
-    """Pads the second axis to `length`."""
-    missing = length - values.shape[1]
-    pad = [(0, 0), (0, missing), *([(0, 0)] * (values.ndim - 2))]
-    return np.pad(values, pad, constant_values=fill) if missing else values
+def _batches(streams: tuple[_Stream, ...], wish: PackingWish | None) -> Batches:
+    if wish is None:
+        return Batches(streams)
+    updates = [_lengths(streams, i) for i in range(wish.updates)]
+    return Batches(streams, plan_packing(updates, length=wish.length, multiple=wish.multiple))
+
+
+def _lengths(streams: Sequence[_Stream], i: int) -> Int[np.ndarray, " B"]:
+    return np.concatenate([s.rows.lengths[s.picks(i)] for s in streams])
+
+
+def _pass(
+    rows: int,
+    seed: int,
+    stream: int,
+    number: int,
+    balance: Int[np.ndarray, " N"] | None,
+    window: int,
+) -> Int[np.ndarray, " N"]:
+    rng = np.random.default_rng([seed, stream, number])
+    return rng.permutation(rows) if balance is None else balanced_order(balance, window, rng)

@@ -58,7 +58,7 @@ def make_scorer(
             # The last batch is filled by repeating rows, so that one compilation serves all.
             picked = np.arange(start, start + batch_size) % len(rows)
             sets = np.full(batch_size, RETAIN, np.int32)
-            batch = assemble(rows.tokens[picked], rows.labels[picked], rows.lengths[picked], sets)
+            batch = assemble([(rows, picked, {})], sets)
             values = forward(params, put_batch(batch, mesh))
             nll.append(np.asarray(values[0], np.float64))
             exact.append(np.asarray(values[1]))

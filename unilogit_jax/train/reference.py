@@ -51,7 +51,7 @@ def reference_for(
         # The last chunk is filled by repeating rows, so that one compilation serves all.
         picked = np.arange(start, start + batch_size) % len(rows)
         sets = np.full(batch_size, FORGET, np.int32)
-        batch = assemble(rows.tokens[picked], rows.labels[picked], rows.lengths[picked], sets)
+        batch = assemble([(rows, picked, {})], sets)
         values, head = forward(params, put_batch(batch, mesh))
         for name, parts in chunks.items():
             parts.append(np.asarray(values[name]))

@@ -191,11 +191,13 @@ def _check_rows(experiment: Experiment, mesh: Mesh) -> None:
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     unlearn, finetune = experiment.unlearn, experiment.finetune
     all_rows = unlearn.batch_size + unlearn.retain_size
-    rows = {
-        "unlearn.batch_size * (1 + unlearn.retain_ratio)": (all_rows, unlearn.microbatches),
-        "finetune.batch_size": (finetune.batch_size, finetune.microbatches),
-        "eval.batch_size": (experiment.eval.batch_size, 1),
-    }
+    rows = {"eval.batch_size": (experiment.eval.batch_size, 1)}
+    # Packed rows are made to fit.
+    if unlearn.packing is None:
+        name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
+        rows[name] = (all_rows, unlearn.microbatches)
+    if finetune.packing is None:
+        rows["finetune.batch_size"] = (finetune.batch_size, finetune.microbatches)
     bad = [
         f"{name} = {n}" + (f" in {k} microbatches" if k > 1 else "")
         for name, (n, k) in rows.items()

@@ -8,7 +8,13 @@ import jax
 
 from unilogit_jax import models
 from unilogit_jax.config import Training
-from unilogit_jax.data import Rows, finetune_batches, unlearning_batches
+from unilogit_jax.data import (
+    Batches,
+    PackingWish,
+    Rows,
+    finetune_batches,
+    unlearning_batches,
+)
 from unilogit_jax.methods import Finetune, Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
@@ -41,7 +47,8 @@ def train_stage(
     params = start
     if params is None:
         _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
-    batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed)
+    packing = _packing(prepared, training, len(rows))
+    batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed, packing=packing)
     weights = _whole_model(prepared, params)
     return _run_stage(
         prepared, name, Finetune(), batches, weights, training, len(rows), run, console
@@ -73,6 +80,8 @@ def unlearn_stage(
         batch_size=training.batch_size,
         retain_size=training.retain_size,
         seed=prepared.experiment.output.seed,
+        sampling=training.retain_sampling,
+        packing=_packing(prepared, training, len(prepared.forget)),
         **references,
     )
     count, lora = len(prepared.forget), prepared.lora
@@ -115,11 +124,26 @@ def _whole_model(prepared: Prepared, params: Any, ref_head: Any = None) -> _Weig
     return _Weights(params, models.logical_axes(model), models.apply_fn(model), ref_head)
 
 
+def _packing(prepared: Prepared, training: Training, rows: int) -> PackingWish | None:
+    if training.packing is None:
+        return None
+    shape = prepared.mesh.shape
+    parts = shape["data"] * shape["fsdp"] * training.microbatches
+    updates = _count_steps(training, rows)
+    return PackingWish(updates=updates, length=training.packing, multiple=parts)
+
+
+def _count_steps(training: Training, rows: int) -> int:
+    return count_steps(
+        rows, batch_size=training.batch_size, steps=training.steps, epochs=training.epochs
+    )
+
+
 def _run_stage(
     prepared: Prepared,
     name: str,
     method: Method,
-    batches: Any,
+    batches: Batches,
     weights: _Weights,
     training: Training,
     rows: int,
@@ -127,9 +151,7 @@ def _run_stage(
     console: Console,
 ) -> Any:
     output = prepared.experiment.output
-    steps = count_steps(
-        rows, batch_size=training.batch_size, steps=training.steps, epochs=training.epochs
-    )
+    steps = _count_steps(training, rows)
     optimizer = make_optimizer(
         steps,
         learning_rate=training.learning_rate,
@@ -172,6 +194,8 @@ def _run_stage(
         console.stage(name, total=steps) as progress,
         Checkpoints(folder, keep=output.keep_checkpoints) as checkpoints,
     ):
+        if batches.packing is not None:
+            progress.note(str(batches.packing))
         log.truncate_after(name, checkpoints.latest() or 0)
 
         def write(**line: Any) -> None:
