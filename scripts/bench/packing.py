@@ -11,9 +11,9 @@ import argparse
 import sys
 
 from unilogit_jax.benchmarks import BENCHMARKS
-from unilogit_jax.config import load_config
 from unilogit_jax.data import (
     PackingWish,
+    Source,
     encode,
     load_tokenizer,
     train_tokenizer,
@@ -27,8 +27,8 @@ def main() -> int:
     parser.add_argument("--tokenizer")
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
-    data = load_config("tofu-small", f"data.dir={options.folder}").data
-    task = BENCHMARKS["tofu"](data)
+    source = Source(dir=options.folder, forget="forget10", retain="retain90")
+    task = BENCHMARKS["tofu"](source)
     texts = [t for e in (*task.forget, *task.retain) for t in (e.question or "", e.answer)]
     if options.tokenizer:
         tokenizer = load_tokenizer(options.tokenizer)
