@@ -29,6 +29,10 @@ class TrainingError(UnilogitError):
     """Training cannot go on: loss or gradients are no numbers any more."""
 
 
+class Preempted(UnilogitError):
+    """The machine wants the process to end; what was done is saved. Exit code 143."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """A " Did you mean 'x'?" for a mistyped word, or the empty string.
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from unilogit_jax import __version__
-from unilogit_jax.errors import UnilogitError, suggest
+from unilogit_jax.errors import Preempted, UnilogitError, suggest
 
 VERBS = {
     "quickstart": ("quickstart", "see it work on a small model: two minutes, no download"),
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after the program's name; None takes those of this process.
 
     Returns:
-      Exit code: 0 done, 1 a failure of ours, 2 something for the user to mend, 130 interrupted.
+      Exit code: 0 done, 1 a failure of ours, 2 something for the user to mend, 130 interrupted,
+      143 saved and stopped because the machine asked for it.
 
     Example:
       >>> main(["--version"])
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(words)
         sys.stdout.flush()
         return code
+    except Preempted as error:
+        print(error, file=sys.stderr)
+        return 143
     except UnilogitError as error:
         print(error, file=sys.stderr)
         return 2

@@ -4,7 +4,6 @@
 from unilogit_jax.ops.divergence import (
     DivergenceStats,
     Teacher,
-    TopK,
     chunked_divergence,
     divergence_loss,
 )
@@ -12,6 +11,7 @@ from unilogit_jax.ops.head import HeadStats, head_loss, label_log_odds
 from unilogit_jax.ops.log_odds import label_columns, log_odds
 from unilogit_jax.ops.slopes import with_slopes
 from unilogit_jax.ops.spread import HeadSharding
+from unilogit_jax.ops.stored import TopK
 from unilogit_jax.ops.targets import Divergence
 from unilogit_jax.ops.top import top_tokens
 

@@ -10,20 +10,12 @@ from jaxtyping import Array, Float, Int
 
 from unilogit_jax.ops.fused import Arrays, How, Phi, loss_of, parts_of, split_head
 from unilogit_jax.ops.head import prepare
-from unilogit_jax.ops.labels import Groups, LabelTask
+from unilogit_jax.ops.labels import LabelTask
 from unilogit_jax.ops.pairs import Found, PairTask
 from unilogit_jax.ops.slopes import with_slopes
 from unilogit_jax.ops.spread import HeadSharding
-from unilogit_jax.ops.sweeps import Sums
-from unilogit_jax.ops.targets import (
-    Divergence,
-    Pair,
-    js_distance,
-    js_logs,
-    js_slopes,
-    loss_and_slopes,
-    slopes_of_alternatives,
-)
+from unilogit_jax.ops.stored import OnStored, TopK
+from unilogit_jax.ops.targets import Divergence, Pair, loss_and_slopes
 from unilogit_jax.types import Head
 
 
@@ -36,24 +28,6 @@ class Teacher:
 
     hidden: Float[Array, "*T E"]
     head: Head | Float[Array, "V E"]
-
-
-@no_type_check
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class TopK:
-    """What is stored of a teacher: log-probabilities of a few tokens, and of all the others.
-
-    The tokens beyond them are one group, so a divergence is a lower bound of the whole one. Made by
-    `top_tokens` and `label_log_odds(..., picks=tokens)`.
-    """
-
-    tokens: Int[Array, "*T k"]
-    """Distinct; the label is not among them, or is negative or ignored where it is."""
-    logprobs: Float[Array, "*T k"]
-    label_logprob: Float[Array, "*T"]
-    tail_logprob: Float[Array, "*T"]
-    """Of all that is neither the label nor among the tokens."""
 
 
 @no_type_check
@@ -206,7 +180,7 @@ def _setup(
     if stored:
         picks = jnp.where(teacher.tokens == labels[..., None], -1, teacher.tokens)
         arrays = arrays._replace(picks=picks.astype(jnp.int32))
-        phi = _OnStored(divergence, how.form.vocab_size)
+        phi = OnStored(divergence, how.form.vocab_size)
         return how, phi, arrays, (teacher, logit_tau)
     arrays = arrays._replace(logit_tau=logit_tau)
     if teacher is not None:
@@ -240,59 +214,6 @@ class _OnPair:
     def log_odds(self, found: Found, aux: Any) -> tuple[Array, Array]:
         del aux
         return found.pair.log_odds, found.ref_log_odds
-
-
-@dataclass(frozen=True)
-class _OnStored:
-    """The same for a stored teacher: label, tokens and the group of all others."""
-
-    divergence: Divergence
-    vocab_size: int
-
-    def __call__(self, sums: Sums, aux: tuple[TopK, Array | None]) -> tuple[Array, Groups]:
-        direction = self.divergence.direction
-        m, ref_log_odds, logq, logq0 = self._groups(sums, aux[0])
-        logit_tau = self.divergence.logit_tau(ref_log_odds, self.vocab_size, aux[1])
-        q, q0 = jnp.exp(logq), jnp.exp(logq0)
-        some = (q > 0) | (q0 > 0)
-        ratio = jnp.where(some, logq - logq0, 0.0)
-        mean, middle = self._distance(logq, q, q0, ratio), jnp.zeros_like(m)
-        if direction == "reverse":
-            middle = mean
-        if direction == "js":
-            ratio, ref = js_logs(ratio, m[..., None], logit_tau[..., None])
-            middle = jnp.sum(q * ratio, axis=-1)
-            mean = js_distance(m, logit_tau, middle, jnp.sum(q0 * ref, axis=-1))
-        loss, slopes = loss_and_slopes(direction, Pair(m, mean), logit_tau)
-        if direction == "js":
-            slopes = js_slopes(slopes.distance, m, logit_tau, middle)
-        wide = Pair(slopes.log_odds[..., None], slopes.distance[..., None])
-        dz = slopes_of_alternatives(direction, wide, q, q0, ratio, middle[..., None])
-        dz = jnp.where(q > 0, dz, 0.0)
-        return loss, Groups(slopes.log_odds, dz[..., -1], dz[..., :-1])
-
-    def log_odds(self, sums: Sums, aux: tuple[TopK, Array | None]) -> tuple[Array, Array]:
-        return self._groups(sums, aux[0])[:2]
-
-    def _groups(self, sums: Sums, stored: TopK) -> tuple[Array, Array, Array, Array]:
-        """Log-odds of the label, and log-probabilities among the alternatives, tail last."""
-        assert sums.picks is not None
-        own = jnp.concatenate([sums.picks, sums.others[..., None]], axis=-1)
-        # A pick that does not count stands at -inf with the model; so it has to with the teacher.
-        gone = sums.picks == -jnp.inf
-        logprobs = jnp.where(gone, -jnp.inf, stored.logprobs.astype(jnp.float32))
-        tail = stored.tail_logprob.astype(jnp.float32)
-        ref = jnp.concatenate([logprobs, tail[..., None]], axis=-1)
-        totals = [jax.nn.logsumexp(x, axis=-1) for x in (own, ref)]
-        m, ref_log_odds = sums.label - totals[0], stored.label_logprob - totals[1]
-        return m, ref_log_odds, own - totals[0][..., None], ref - totals[1][..., None]
-
-    def _distance(self, logq: Array, q: Array, q0: Array, ratio: Array) -> Array:
-        direction = self.divergence.direction
-        if direction == "reverse":
-            return jnp.sum(jnp.where(q > 0, q * ratio, 0.0), axis=-1)
-        terms = -q0 * logq if direction == "cross_entropy" else -q0 * ratio
-        return jnp.sum(jnp.where(q0 > 0, terms, 0.0), axis=-1)
 
 
 def _stats(phi: Any, found: Any, arrays: Arrays, aux: Any) -> DivergenceStats:

@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jax.sharding import Mesh
 
-from unilogit_jax.errors import CheckpointError, TrainingError
+from unilogit_jax.errors import CheckpointError, Preempted, TrainingError
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train.checkpoint import Checkpoints
+from unilogit_jax.train.preemption import notice_sigterm
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.types import Batch
 
@@ -66,9 +67,22 @@ def fit(
 
     Raises:
       TrainingError: loss or gradient was not finite too often in a row.
+      Preempted: the machine asked to stop; the last update is saved.
 
     """
     state = resume(stage, state, checkpoints)
+    with notice_sigterm() as leave:
+        return _updates(stage, state, checkpoints, progress, log, leave)
+
+
+def _updates(
+    stage: Stage,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    log: Callable[..., None],
+    leave: Callable[[int], bool],
+) -> TrainState:
     start = int(state.step)
     for i in range(start, stage.steps):
         began = time.perf_counter()
@@ -83,13 +97,21 @@ def fit(
             progress.note(f"compiled, first update done: {time.perf_counter() - began:.1f} s")
         if done % stage.log_every == 0 or done == stage.steps or i == start:
             numbers = {name: float(value) for name, value in metrics.items()}
+            if numbers.get("skipped") == 0:
+                del numbers["skipped"]  # worth a place only where there is something to see
             log(stage=stage.name, step=done, **numbers)
             progress.update(done, **numbers)
             broken = int(state.skipped_in_a_row) >= stage.max_skipped
-        if done % stage.checkpoint_every == 0 or done == stage.steps or broken:
+        wanted = leave(done)
+        if done % stage.checkpoint_every == 0 or done == stage.steps or broken or wanted:
             checkpoints.save(done, _saved(state), {"stage": stage.name, "steps": stage.steps})
         if broken:
             raise TrainingError(_broken(stage, done, int(state.skipped_in_a_row), checkpoints))
+        if wanted:
+            raise Preempted(
+                f"stage {stage.name}: the machine asked to stop (SIGTERM); update {done} of "
+                f"{stage.steps} is saved. --resume goes on from there."
+            )
     return state
 
 

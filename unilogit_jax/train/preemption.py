@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notices that the machine wants the process to end, so that the loop can save first."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+
+@contextmanager
+def notice_sigterm() -> Iterator[Callable[[int], bool]]:
+    """Yields `update -> bool`: whether to save after this update, and leave.
+
+    SIGTERM is what schedulers send before they take a machine back. A second one ends the process
+    at once. On several hosts JAX agrees on one update for all of them; signals can be caught in a
+    program's main thread only, elsewhere the answer is no.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda update: False
+        return
+    came = False
+
+    def remember(*_: Any) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGTERM, before)
+
+    before = signal.signal(signal.SIGTERM, remember)
+    try:
+        yield lambda update: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
