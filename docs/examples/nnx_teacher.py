@@ -47,7 +47,12 @@ def anchored(model, rows, teacher):
     labels = rows[:, 1:]
     how = Divergence(direction="anchored", tau="uniform")
     stats = chunked_divergence(
-        model(rows[:, :-1]), model.embed.embedding[...], teacher, labels, jnp.ones(labels.shape), how
+        model(rows[:, :-1]),
+        model.embed.embedding[...],
+        teacher,
+        labels,
+        jnp.ones(labels.shape),
+        how,
     )
     return jnp.mean(stats.values)
 

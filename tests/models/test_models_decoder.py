@@ -96,9 +96,9 @@ def test_bfloat16_computes_in_bfloat16_near_the_float32_result(make_tiny, rng):
     assert np.linalg.norm(output.logits() - exact) < 2e-2 * np.linalg.norm(exact)
 
 
-def test_remat_keeps_little_more_than_the_layers_inputs(make_tiny):
+def test_remat_keeps_what_it_says_and_changes_no_gradient(make_tiny, rng):
     model, params = make_tiny(layers=3)
-    tokens = jnp.zeros((4, 16), jnp.int32)
+    tokens = jnp.asarray(rng.integers(0, model.config.vocab_size, (4, 16)), jnp.int32)
 
     def kept(model):
         def forward(params):
@@ -109,7 +109,21 @@ def test_remat_keeps_little_more_than_the_layers_inputs(make_tiny):
 
     weights = sum(leaf.size for leaf in jax.tree.leaves(params))
     inputs = model.config.layers * tokens.size * model.config.width
-    assert kept(model.clone(remat=True)) < weights + 2 * inputs < kept(model)
+    none, dots, full = (kept(model.clone(remat=way)) for way in ("none", "dots", "full"))
+    assert full < weights + 2 * inputs < dots < none
+
+    def gradient(way):
+        again = model.clone(remat=way)
+
+        def loss(params):
+            return jnp.sum(jnp.square(again.apply({"params": params}, tokens).logits()))
+
+        return jax.jit(jax.grad(loss))(params)
+
+    wanted = gradient("none")
+    for way in ("dots", "full"):
+        for a, b in zip(*map(jax.tree.leaves, (gradient(way), wanted)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max()))
 
 
 def test_the_same_key_gives_the_same_parameters_with_and_without_a_mesh():

@@ -77,7 +77,7 @@ def compile_attention(mesh, *, length=LENGTH, keys=None, heads=4, kv_heads=2, **
 
 def compile_step(config, mesh):
     """(compiled step of Unilogit with AdamW, the state's shapes and shardings)."""
-    model = models.Decoder(config, mesh=mesh, remat=True)
+    model = models.Decoder(config, mesh=mesh, remat="full")
     method, optimizer = Unilogit(), make_optimizer(10, learning_rate=1e-5)
     kept = []
 

@@ -49,6 +49,8 @@ class Model(_Section):
     """Shape of a model that is made and trained here."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the forward pass; weights and losses are float32 in any case."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again to save memory; dots keeps linear layers' outputs."""
 
 
 class Data(_Section):

@@ -2,7 +2,7 @@
 """The decoder: one Flax Linen module, shaped by its configuration, layers stacked and scanned."""
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,10 @@ from unilogit_jax.types import Head, ModelOutput
 
 Stream = tuple[Float[Array, "B L D"], Cache | None]
 Tables = dict[bool, tuple[Array, Array] | None]
+_POLICIES = {
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 class Decoder(nn.Module):
@@ -38,8 +42,9 @@ class Decoder(nn.Module):
     config: DecoderConfig
     mesh: Mesh | None = None
     """Where activations are pinned to (rows over data and fsdp); None leaves it to the compiler."""
-    remat: bool = False
-    """Keep only the layers' inputs for the backward pass and compute the rest again."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again: "full" all but the layers' inputs, "dots" all but
+    these and the outputs of linear layers, "none" nothing."""
 
     @nn.compact
     def __call__(
@@ -207,9 +212,10 @@ class Decoder(nn.Module):
             x, cache = cast(Stream, result)
             return pin(x, self.mesh), cache
 
-        return (jax.checkpoint(apply, prevent_cse=False) if self.remat else apply)(
-            variables, stream
-        )
+        if self.remat != "none":
+            policy = _POLICIES[self.remat]
+            apply = jax.checkpoint(apply, prevent_cse=False, policy=policy)
+        return apply(variables, stream)
 
     def _stacked(
         self, key: Array, stream: Stream, sights: dict[bool, Sight], tables: Tables

@@ -99,6 +99,7 @@ def prepare(
         base = None
     else:
         tokenizer, model, base = _from_weights(experiment, mesh, progress)
+    model = model.clone(remat=experiment.model.remat)
     options = {"template": experiment.data.template, "max_length": experiment.data.max_length}
     forget = encode(tokenizer, task.forget, what="rows to forget", **options)
     retain = encode(tokenizer, task.retain, what="rows to keep", **options) if task.retain else None
