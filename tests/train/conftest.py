@@ -102,3 +102,8 @@ class Rig:
 @pytest.fixture
 def rig():
     return Rig
+
+
+@pytest.fixture
+def rows():
+    return make_rows

@@ -18,10 +18,11 @@ from unilogit_jax.types import Head
 class TrainState:
     """Everything that an update changes, and the frozen teacher head where a method needs one."""
 
-    step: Any
     params: Any
     """float32 master weights."""
     opt_state: Any
+    step: Any = 0
+    """Updates done, those that were skipped included."""
     skipped: Any = 0
     """Updates that changed nothing, because loss or gradient was not finite."""
     skipped_in_a_row: Any = 0
