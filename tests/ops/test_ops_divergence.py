@@ -176,6 +176,28 @@ def test_a_stored_teacher_compares_groups_of_tokens(made, small_cuts, direction,
     assert_close(grads, through_head(w[:, None] * dz, side))
 
 
+def test_a_stored_token_that_the_model_finds_impossible_is_still_pulled_up():
+    """Its probability is 0 in float32, its gradient is not."""
+    logits = jnp.asarray([[1.0, 0.0, -300.0, 0.5, 0.2]])
+    teacher = TopK(
+        tokens=jnp.array([[2]]),
+        logprobs=jnp.log(jnp.array([[0.4]])),
+        label_logprob=jnp.log(jnp.array([0.2])),
+        tail_logprob=jnp.log(jnp.array([0.4])),
+    )
+
+    def loss(kernel):
+        args = (jnp.ones((1, 1)), kernel, teacher, jnp.array([0]), jnp.ones(1))
+        return divergence_loss(*args, Divergence(direction="forward"))[0]
+
+    grad = jax.grad(loss)(logits.T)[:, 0]
+    z = np.asarray(logits, np.float64)[0]
+    p = np.exp(z) / np.exp(z).sum()
+    tail = p[[1, 3, 4]] / p[[1, 3, 4]].sum()
+    wanted = p - np.array([0.2, 0.4 * tail[0], 0.4, 0.4 * tail[1], 0.4 * tail[2]])
+    np.testing.assert_allclose(grad, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_label_gradients_of_memorised_tokens_keep_their_digits(rng):
     """Teacher and model are sure of the label: differences of probabilities near 1 are noise."""
     n, v = 8, 5003

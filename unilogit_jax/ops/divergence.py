@@ -178,8 +178,7 @@ def _setup(
     task = LabelTask() if stored else PairTask(divergence)
     how, arrays = prepare(hidden, head, labels, weights, sharding, precision, task)
     if stored:
-        picks = jnp.where(teacher.tokens == labels[..., None], -1, teacher.tokens)
-        arrays = arrays._replace(picks=picks.astype(jnp.int32))
+        arrays = arrays._replace(picks=teacher.tokens.astype(jnp.int32))
         phi = OnStored(divergence, how.form.vocab_size)
         return how, phi, arrays, (teacher, logit_tau)
     arrays = arrays._replace(logit_tau=logit_tau)

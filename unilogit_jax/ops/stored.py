@@ -67,7 +67,7 @@ class OnStored:
             slopes = js_slopes(slopes.distance, m, logit_tau, middle)
         wide = Pair(slopes.log_odds[..., None], slopes.distance[..., None])
         dz = slopes_of_alternatives(direction, wide, q, q0, ratio, middle[..., None])
-        dz = jnp.where(q > 0, dz, 0.0)
+        dz = jnp.where(logq > -jnp.inf, dz, 0.0)
         return loss, Groups(slopes.log_odds, dz[..., -1], dz[..., :-1])
 
     def log_odds(self, sums: Sums, aux: tuple[TopK, Array | None]) -> tuple[Array, Array]:
