@@ -216,6 +216,7 @@ def optax_row(data: Data, options: argparse.Namespace) -> list[Row]:
 
 def tokamax_row(data: Data, options: argparse.Namespace) -> list[Row]:
     tokamax = importlib.import_module("tokamax")
+    sys.argv = sys.argv[:1]  # it reads the command line too, and knows none of our options
 
     def loss(h: Any, w: Any, y: Any, way: str) -> Any:
         return tokamax.linear_softmax_cross_entropy_loss(
