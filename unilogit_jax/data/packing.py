@@ -114,8 +114,10 @@ def balanced_order(
     # The longer strata first: only the last neighbours lack one of each.
     strata = [strata[k] for k in rng.permutation(window)]
     strata.sort(key=len, reverse=True)
-    deals = [[part[k] for part in strata if k < len(part)] for k in range(len(strata[0]))]
-    return np.concatenate(deals).astype(np.int32)
+    deals = np.full((len(strata[0]), window), -1, np.int32)
+    for column, part in enumerate(strata):
+        deals[: len(part), column] = part
+    return deals[deals >= 0]
 
 
 def _fit(updates: Iterable[Int[np.ndarray, " B"]], rows: int, length: int) -> bool:

@@ -109,7 +109,7 @@ def find_loss_and_grads(
         loss, slopes = phi(found, aux_)
         total = total + jnp.sum(jnp.where(live, weight * loss, 0.0))
         if any(need):
-            slopes = jax.tree.map(lambda s: _of_live(live, _like(weight, s) * s), slopes)
+            slopes = jax.tree.map(lambda s: of_live(live, _like(weight, s) * s), slopes)
             grads = _add_chunk(work, taken, found, slopes, at, live, plan, kept, grads)
         return total, _put(all_, at, live, found), grads
 
@@ -170,7 +170,7 @@ def _chunk(
 def _take(tree: Any, at: Int[Array, " chunk"], live: Bool[Array, " chunk"]) -> Any:
     """Rows of all arrays, zeros for those that do not count, whatever stands there."""
     return jax.tree.map(
-        lambda x: _of_live(live, jnp.take(x, at, axis=0, mode="fill", fill_value=0)), tree
+        lambda x: of_live(live, jnp.take(x, at, axis=0, mode="fill", fill_value=0)), tree
     )
 
 
@@ -178,12 +178,13 @@ def _put(all_: Any, at: Int[Array, " chunk"], live: Bool[Array, " chunk"], part:
     """Rows put at their places; zeros for those that do not count."""
 
     def one(x: Array, y: Array) -> Array:
-        return x.at[at].set(_of_live(live, y), mode="drop", unique_indices=True)
+        return x.at[at].set(of_live(live, y), mode="drop", unique_indices=True)
 
     return jax.tree.map(one, all_, part)
 
 
-def _of_live(live: Bool[Array, " chunk"], x: Shaped[Array, "chunk ..."]) -> Array:
+def of_live(live: Bool[Array, " chunk"], x: Shaped[Array, "chunk ..."]) -> Array:
+    """Rows of an array, zeros for those that do not count."""
     return jnp.where(_like(live, x), x, jnp.zeros((), x.dtype))
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Divergences of a model from a teacher, without the logits of either."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast, no_type_check
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from unilogit_jax.ops.fused import Arrays, How, Phi, loss_of, parts_of, split_head
+from unilogit_jax.ops.fused import Arrays, Form, How, Phi, Side, loss_of, parts_of, split_head
 from unilogit_jax.ops.head import prepare
 from unilogit_jax.ops.labels import LabelTask
 from unilogit_jax.ops.pairs import Found, PairTask
@@ -97,11 +97,9 @@ def chunked_divergence(
     )
     parts, found = cast(tuple[Any, Any], parts_of(how, arrays))
     found = jax.lax.stop_gradient(found)
-    counts = arrays.weights != 0.0
+    # Slopes at positions that do not count are dropped on the way back.
     values, slopes = phi(found, aux)
-    slopes = jax.tree.map(lambda s: jnp.where(_like(counts, s), s, 0.0), slopes)
-    values = with_slopes(parts, jnp.where(counts, values, 0.0), slopes)
-    return replace(_stats(phi, found, arrays, aux), values=values)
+    return _stats(with_slopes(parts, values, slopes), phi, found, arrays, aux)
 
 
 def divergence_loss(
@@ -155,7 +153,8 @@ def divergence_loss(
     )
     how = how._replace(budget=budget, keep=keep)
     total, found = cast(tuple[Array, Any], loss_of(how, phi, arrays, aux))
-    return total, _stats(phi, jax.lax.stop_gradient(found), arrays, aux)
+    found = jax.lax.stop_gradient(found)
+    return total, _stats(phi(found, aux)[0], phi, found, arrays, aux)
 
 
 def _setup(
@@ -183,16 +182,18 @@ def _setup(
         return how, phi, arrays, (teacher, logit_tau)
     arrays = arrays._replace(logit_tau=logit_tau)
     if teacher is not None:
-        ref_head = teacher.head if isinstance(teacher.head, Head) else Head(kernel=teacher.head)
-        ref_form, ref = split_head(teacher.hidden, ref_head)
-        _check_same(arrays, how, ref_head)
+        ref_form, ref = split_head(teacher.hidden, teacher.head)
+        _check_same(_size(how.form, arrays.own), _size(ref_form, ref))
         how, arrays = how._replace(ref_form=ref_form), arrays._replace(ref=ref)
     return how, _OnPair(divergence), arrays, ()
 
 
-def _check_same(arrays: Arrays, how: How, ref_head: Head) -> None:
-    own = how.form.vocab_size, arrays.own.kernel.shape[1 if how.form.transposed else 0]
-    ref = ref_head.vocab_size, ref_head.kernel.shape[1 if ref_head.layout == "dv" else 0]
+def _size(form: Form, side: Side) -> tuple[int, int]:
+    """Tokens of a head, and its columns, padding included."""
+    return form.vocab_size, side.kernel.shape[1 if form.transposed else 0]
+
+
+def _check_same(own: tuple[int, int], ref: tuple[int, int]) -> None:
     if own != ref:
         raise ValueError(
             f"model and teacher need one vocabulary: the model's head has {own[0]} tokens in "
@@ -215,12 +216,8 @@ class _OnPair:
         return found.pair.log_odds, found.ref_log_odds
 
 
-def _stats(phi: Any, found: Any, arrays: Arrays, aux: Any) -> DivergenceStats:
+def _stats(values: Array, phi: Any, found: Any, arrays: Arrays, aux: Any) -> DivergenceStats:
     counts = arrays.weights != 0.0
-    numbers = (phi(found, aux)[0], *phi.log_odds(found, aux))
+    numbers = (values, *phi.log_odds(found, aux))
     values, log_odds, ref_log_odds = (jnp.where(counts, x, 0.0) for x in numbers)
     return DivergenceStats(values=values, log_odds=log_odds, ref_log_odds=ref_log_odds)
-
-
-def _like(per_token: Array, x: Array) -> Array:
-    return per_token.reshape(per_token.shape + (1,) * (x.ndim - per_token.ndim))

@@ -14,7 +14,16 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from unilogit_jax.ops.blocks import LocalHead, make_plan
-from unilogit_jax.ops.chunks import Combine, Need, Rows, Work, find, find_grads, find_loss_and_grads
+from unilogit_jax.ops.chunks import (
+    Combine,
+    Need,
+    Rows,
+    Work,
+    find,
+    find_grads,
+    find_loss_and_grads,
+    of_live,
+)
 from unilogit_jax.ops.spread import (
     HeadSharding,
     combine,
@@ -73,8 +82,9 @@ class Arrays(NamedTuple):
     logit_tau: Float[Array, "*T"] | None = None
 
 
-def split_head(hidden: Array, head: Head) -> tuple[Form, Side]:
-    """A head as what is known when a call is compiled, and its arrays."""
+def split_head(hidden: Array, head: Head | Array) -> tuple[Form, Side]:
+    """A head, or a bare kernel [V D], as what is known when a call is compiled, and its arrays."""
+    head = head if isinstance(head, Head) else Head(kernel=head)
     form = Form(head.vocab_size, head.layout == "dv", head.softcap)
     return form, Side(hidden, head.kernel, head.bias)
 
@@ -139,9 +149,7 @@ def _parts_backward(how: How, residuals: Any, cotangents: Any) -> Any:
     def run(arrays: Arrays, found: Any, slopes: Any) -> Grads:
         work, rows, plan = _local(how, arrays)
         found, slopes, counts = _flat((found, slopes, arrays.weights != 0.0), arrays)
-        slopes = jax.tree.map(
-            lambda s: jnp.where(counts.reshape(-1, *(1,) * (s.ndim - 1)), s, 0.0), slopes
-        )
+        slopes = jax.tree.map(partial(of_live, counts), slopes)
         grads = find_grads(work, rows, found, slopes, plan, wanted.need)
         return _finish(how, arrays, grads)
 

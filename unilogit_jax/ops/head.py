@@ -179,12 +179,11 @@ def prepare(
     make_work: Any,
 ) -> tuple[How, Arrays]:
     """What every entry does with its arguments."""
-    head = head if isinstance(head, Head) else Head(kernel=head)
     if precision == "auto":
         precision = "highest" if hidden.dtype == jnp.float32 else None
     form, own = split_head(hidden, head)
     labels = labels.astype(jnp.int32)
-    valid = (labels >= 0) & (labels < head.vocab_size)
+    valid = (labels >= 0) & (labels < form.vocab_size)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights.astype(jnp.float32), 0.0))
     labels = jnp.where(weights != 0.0, labels, IGNORE)
     return How(form, make_work, precision, sharding=sharding), Arrays(own, labels, weights)
