@@ -5,7 +5,6 @@ python scripts/models_table.py        needs a checkout with the test extra; a mi
 """
 
 import importlib
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 from unilogit_jax import models
+from unilogit_jax.models.published import published, published_config
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.types import ModelOutput
 
@@ -73,8 +73,8 @@ def memory_table() -> str:
         "|---|---|---|---|---|"
     )
     rows = []
-    for name, entry in json.loads((TESTS / "published_models.json").read_text()).items():
-        config = models.find_family(entry["config"]["model_type"]).read_config(entry["config"])
+    for name in published():
+        config = published_config(name)
         leaves = jax.tree.leaves(models.param_shapes(models.Decoder(config)))
         count = sum(leaf.size for leaf in leaves)
         half, whole = 2 * count / GB, TRAINING_BYTES * count / GB

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoders of published models have exactly the number of parameters that was published."""
 
-import json
-from pathlib import Path
-
 import jax
 import pytest
 
 from unilogit_jax import models
+from unilogit_jax.models.published import look_like, published, published_config
 
-PUBLISHED = json.loads(Path(__file__).with_name("published_models.json").read_text())
+PUBLISHED = published()
 
 
 def decoder(name):
-    hf = PUBLISHED[name]["config"]
-    return models.Decoder(models.find_family(hf["model_type"]).read_config(hf))
+    return models.Decoder(published_config(name))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -37,3 +34,21 @@ def test_local_layers_and_rotary_bases_are_those_of_the_models():
     assert (gemma2.attention_softcap, gemma2.final_softcap) == (50.0, 30.0)
     assert not any(decoder("Qwen/Qwen2.5-1.5B").config.local_layers)
     assert decoder("EleutherAI/pythia-1.4b").config.rope.fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("open-unlearning/tofu_Llama-3.2-1B-Instruct_full", "meta-llama/Llama-3.2-1B"),
+        ("/weights/Llama-2-7b-chat-hf", "meta-llama/Llama-2-7b-hf"),
+        ("gs://bucket/Meta-Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("google/gemma-2-2b-it", "google/gemma-2-2b"),
+        ("google/gemma-2b-it", "google/gemma-2b"),
+        ("gpt2", "openai-community/gpt2"),
+        ("openai-community/gpt2-xl", None),
+        ("meta-llama/Llama-3.2-11B-Vision", None),
+        ("runs/1123-210400-toy", None),
+    ],
+)
+def test_a_models_shape_is_found_by_what_its_name_contains(source, name):
+    assert look_like(source) == name
