@@ -47,9 +47,9 @@ def wait_for(path, stage, step, process):
 
 
 def lines(run):
-    """Every logged update but its time."""
+    """Every logged update but its speed."""
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "time"} for line in found]
+    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in found]
 
 
 def weights(run):

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-import jax
-
 from unilogit_jax.errors import ConfigError, suggest
 
 GIB = 2**30
@@ -43,7 +41,7 @@ GPUS = (
     Accelerator("A10G", 70e12),
     Accelerator("L4", 121e12),
 )
-"""By a part of `device_kind`; the first that fits. Speeds: Nvidia's data sheets, without sparsity."""
+"""By a part of `device_kind`, the first that fits. Speeds: Nvidia's sheets, without sparsity."""
 
 VERSIONS = ("v4", "v5e", "v5p", "v6e", "tpu7x")
 
@@ -52,6 +50,7 @@ def accelerator_of(device: Any) -> Accelerator | None:
     """What is known of a device; None on a CPU, or where its kind is not in the tables.
 
     Example:
+      >>> import jax
       >>> accelerator_of(jax.devices("cpu")[0]) is None
       True
 

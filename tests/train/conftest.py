@@ -21,6 +21,8 @@ from unilogit_jax.train import (
 )
 from unilogit_jax.types import IGNORE
 
+PACE = ("tokens_per_second", "mfu")
+"""Numbers of the log that no two runs have in common."""
 CONFIG = models.DecoderConfig.scratch(vocab_size=64, width=32, layers=2, heads=4, kv_heads=2)
 
 
@@ -94,7 +96,7 @@ class Rig:
                 self.state()[0],
                 checkpoints,
                 progress=Progress(),
-                log=lambda **line: lines.append(line),
+                log=lambda **line: lines.append({k: v for k, v in line.items() if k not in PACE}),
             )
         return state, lines
 

@@ -67,7 +67,7 @@ def test_a_checkpoint_of_eight_devices_is_read_on_one(rig, tmp_path):
 
 def test_a_checkpoint_of_a_run_of_another_length_is_refused(rig, tmp_path):
     rig(ONE).run(tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"stage of 6 updates, this one has 8"):
+    with pytest.raises(CheckpointError, match=r"the stage had 6 updates, has 8"):
         rig(ONE, steps=8).run(tmp_path / "run")
 
 

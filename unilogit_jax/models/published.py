@@ -10,7 +10,6 @@ from typing import Any
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families import find_family
 
-
 OTHER_SIZES = ("xl", "medium", "large", "small", "mini")
 """What a name goes on with that belongs to a model of another shape."""
 

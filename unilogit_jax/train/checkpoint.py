@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a stage: Orbax underneath, a fingerprint on top that notices damaged files."""
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +15,7 @@ import numpy as np
 
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.train.event_loops import patient_event_loops
+from unilogit_jax.train.quiet_threads import quiet_threads
 
 
 class Checkpoints:
@@ -23,11 +28,14 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
+        self._quiet = quiet_threads()
         self.folder = Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        with self._told("open"):
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
+        self._quiet.__enter__()
         return self
 
     def __exit__(
@@ -36,8 +44,16 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            with self._told("write"):
+                self._manager.wait_until_finished()
+                self._manager.close()
+        except CheckpointError:
+            # What ended the block says more than what became of its last checkpoint.
+            if error is None:
+                raise
+        finally:
+            self._quiet.__exit__(kind, error, trace)
 
     def latest(self) -> int | None:
         """Number of the newest complete checkpoint, or None."""
@@ -47,18 +63,50 @@ class Checkpoints:
         """Writes named trees in the background; the folder appears only when it is complete.
 
         Raises:
-          CheckpointError: this step, or a later one, is already there.
+          CheckpointError: this step, or a later one, is already there; or this one, or the one
+            before, could not be written.
 
         """
         ocp = self._ocp
         items: dict[str, Any] = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
         marks = {name: _marks(tree) for name, tree in trees.items()}
         items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
-        if not self._manager.save(step, args=ocp.args.Composite(**items)):
+        with self._told("write"):
+            written = self._manager.save(step, args=ocp.args.Composite(**items))
+        if not written:
             raise CheckpointError(
                 f"checkpoint {step} was not written to {self.folder}: it holds step "
                 f"{self.latest()} already. Resume the run, or choose another folder."
             )
+
+    def facts(self) -> dict[str, Any]:
+        """What the newest checkpoint says of itself; its arrays are not read.
+
+        Raises:
+          CheckpointError: there is none, or it is damaged.
+
+        """
+        return self.restore({})[1]
+
+    def discard_from(self, step: int) -> None:
+        """Deletes this step and all later ones."""
+        for found in self._manager.all_steps():
+            if found >= step:
+                self._manager.delete(found)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:  # of the disk, in the words of several libraries
+            kept = [int(p.name) for p in _list(self.folder) if p.name.isdigit()]
+            left = f" Checkpoint {max(kept)} is intact." if kept else ""
+            raise CheckpointError(
+                f"cannot {what} checkpoints in {self.folder}: {_disk_reason(error)}.{left} Mend "
+                "that, then go on with --resume."
+            ) from error
 
     def restore(
         self, targets: dict[str, Any], step: int | None = None
@@ -125,6 +173,22 @@ def fingerprint(tree: Any) -> Any:
 
 def _marks(tree: Any) -> list[int]:
     return [int(x) for x in jax.tree.leaves(fingerprint(tree))]
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _disk_reason(error: BaseException) -> str:
+    """What the operating system said, where it was the one to speak."""
+    code = re.search(r"os_error_code='?(\d+)", str(error))
+    if code or isinstance(error, OSError):
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        return os.strerror(number) if number else _reason(error)
+    return _reason(error)
 
 
 def _reason(error: BaseException) -> str:

@@ -34,10 +34,12 @@ class Throughput:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        """Args:
-        flops_of: operations of an update, for the utilisation.
-        peak: operations per second of all devices together; None: not known.
-        clock: seconds.
+        """Starts counting.
+
+        Args:
+          flops_of: operations of an update, for the utilisation.
+          peak: operations per second of all devices together; None: not known.
+          clock: seconds.
         """
         self._flops_of, self._peak, self._clock = flops_of, peak, clock
         self.restart()
