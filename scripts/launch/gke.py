@@ -4,6 +4,7 @@
 import argparse
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.dry_run:
         print(text, end="")
         return 0
+    if shutil.which("kubectl") is None:
+        print("gke.py: kubectl is not on the PATH; --dry-run prints the manifest.", file=sys.stderr)
+        return 2
     return subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True).returncode
 
 
