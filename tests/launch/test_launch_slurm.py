@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BATCH = ROOT / "scripts" / "launch" / "slurm.sbatch"
 WORDS = ["/mnt/the run", "my config.yaml", "unlearn.learning_rates={embed: 0.1}", "name=it's"]
-SRUN = ["srun", "--kill-on-bad-exit=0", "--wait=300", "--gpu-bind=none"]
+SRUN = ["srun", "--kill-on-bad-exit=0", "--wait=60", "--gpu-bind=none"]
 START = str(ROOT / "scripts" / "launch" / "start_or_resume.sh")
 
 
@@ -68,7 +68,7 @@ def test_sbatch_sees_every_directive_and_they_give_each_task_its_gpu():
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=?(\S*)$", "\n".join(lines[:end]), re.M))
     assert sum(line.startswith("#SBATCH") for line in lines) == len(asked)
     assert asked["ntasks-per-node"] == asked["gpus-per-node"]
-    assert "gpus-per-task" not in asked, "would hide the other GPUs of the node"
+    assert "gpus-per-task" not in asked, "the tasks divide the GPUs that they all see"
     # To the tasks, not to the batch shell (B:), and a log that a second start adds to.
     assert re.fullmatch(r"TERM@\d+", asked["signal"])
     assert "requeue" in asked and asked["open-mode"] == "append"
