@@ -16,6 +16,7 @@ TRICKY = ["my config.yaml", "unlearn.learning_rates={embed: 0.1}", "name=it's $H
 def test_a_run_that_is_not_there_is_begun_with_its_arguments_unchanged(stubs, tmp_path):
     python = stubs.add("stub-python")
     out = tmp_path / "the run"
+    out.mkdir()  # a folder alone is no run
     done = stubs.run(SCRIPT, "unlearn", out, *TRICKY, PYTHON=python)
     assert done.returncode == 0, done.stderr
     words = ["-m", "unilogit_jax", "unlearn", "--out", str(out), *TRICKY]
@@ -43,8 +44,9 @@ def test_a_run_at_a_url_is_looked_for_where_it_is(stubs, tmp_path, there):
     assert done.stdout == f"-m unilogit_jax unlearn {go_on if there else begin}\n"
 
 
-def test_a_store_that_cannot_be_asked_starts_nothing(stubs):
-    done = stubs.run(SCRIPT, "unlearn", "nosuch://bucket/run", "toy", PYTHON=sys.executable)
+def test_a_store_that_cannot_be_asked_starts_nothing(stubs, tmp_path):
+    words = ["unlearn", "nosuch://bucket/run", "toy"]
+    done = stubs.run(SCRIPT, *words, PYTHON=sys.executable, cwd=tmp_path)
     assert done.returncode == 1
     assert "nosuch" in done.stderr and "unilogit_jax" not in done.stderr
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "launch" / "tpu_pod.sh"
-OVERRIDES = ["unlearn.learning_rates={embed: 0.1}", 'name=it\'s "$HOME"', "a=$(touch oops)"]
+OVERRIDES = ["unlearn.learning_rates={embed: 0.1}", 'name=it\'s "$HOME"', "a=$(touch oops)", ""]
 FLAGS = ["--zone=us-west4-a", "--project=mine", "--internal-ip"]
 OPTIONS = ["--project", "mine", "--flag", "--internal-ip"]
 TPU_VM = ["gcloud", "compute", "tpus", "tpu-vm"]
