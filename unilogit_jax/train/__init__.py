@@ -8,11 +8,13 @@ from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_sched
 from unilogit_jax.train.reference import reference_for
 from unilogit_jax.train.state import TrainState, init_state
 from unilogit_jax.train.step import make_step
+from unilogit_jax.train.watch import Watch
 
 __all__ = [
     "Checkpoints",
     "Stage",
     "TrainState",
+    "Watch",
     "batch_loss",
     "count_steps",
     "fingerprint",

@@ -15,7 +15,7 @@ import numpy as np
 
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.train.event_loops import patient_event_loops
-from unilogit_jax.train.quiet_threads import quiet_threads
+from unilogit_jax.train.quiet import quiet_failures
 
 
 class Checkpoints:
@@ -28,7 +28,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self._quiet = quiet_threads()
+        self._quiet = quiet_failures()
         self.folder = Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         with self._told("open"):
@@ -45,15 +45,24 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._told("write"):
-                self._manager.wait_until_finished()
-                self._manager.close()
+            self.wait()
+            self._manager.close()
         except CheckpointError:
             # What ended the block says more than what became of its last checkpoint.
             if error is None:
                 raise
         finally:
             self._quiet.__exit__(kind, error, trace)
+
+    def wait(self) -> None:
+        """Returns once everything is written.
+
+        Raises:
+          CheckpointError: it could not be.
+
+        """
+        with self._told("write"):
+            self._manager.wait_until_finished()
 
     def latest(self) -> int | None:
         """Number of the newest complete checkpoint, or None."""
