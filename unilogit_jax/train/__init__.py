@@ -6,14 +6,19 @@ from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, token_stats
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
 from unilogit_jax.train.reference import reference_for
+from unilogit_jax.train.rounding import stochastic_round
 from unilogit_jax.train.state import TrainState, init_state
 from unilogit_jax.train.step import make_step
+from unilogit_jax.train.trainable import EVERYTHING, Trainable, choose_trainable
 
 __all__ = [
+    "EVERYTHING",
     "Checkpoints",
     "Stage",
     "TrainState",
+    "Trainable",
     "batch_loss",
+    "choose_trainable",
     "count_steps",
     "fingerprint",
     "fit",
@@ -23,5 +28,6 @@ __all__ = [
     "make_step",
     "reference_for",
     "resume",
+    "stochastic_round",
     "token_stats",
 ]
