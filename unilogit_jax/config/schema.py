@@ -48,7 +48,9 @@ class Model(_Section):
     scratch: Scratch | None = None
     """Shape of a model that is made and trained here."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the forward pass; weights and losses are float32 in any case."""
+    """Precision of the forward pass; losses are float32 in any case."""
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights; bfloat16 halves weights and gradients, and rounds stochastically."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again to save memory; dots keeps linear layers' outputs."""
 
@@ -101,6 +103,10 @@ class Training(_Section):
     """Decoupled weight decay, on matrices only."""
     clip: Positive | None = 1.0
     """Largest global gradient norm; null does not clip."""
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Patterns of the weights that are trained, such as layers.5-7.mlp.down_proj, embed or *."""
+    learning_rates: dict[str, Positive] = {}
+    """Pattern -> factor of the learning rate; of several that fit a weight the last one counts."""
     max_skipped: Count = 10
     """Updates in a row that may be skipped because loss or gradient is not finite."""
 
@@ -213,6 +219,13 @@ class Experiment(_Section):
             if count % parts and getattr(self, name).packing is None:
                 problems.append(
                     f"{name}.microbatches {parts} does not divide the {count} rows of an update"
+                )
+        default = Training()
+        for key in ("trainable", "learning_rates"):
+            if self.lora is not None and getattr(self.unlearn, key) != getattr(default, key):
+                problems.append(
+                    f"unlearn.{key} is about whole weights, which lora leaves as they are: "
+                    "choose adapters with lora.targets"
                 )
         if problems:
             raise ValueError("; ".join(problems))

@@ -37,7 +37,7 @@ def put(tree: Params, path: Sequence[str], value: Any) -> None:
 def init(
     config: DecoderConfig, key: jax.Array, *, mesh: Mesh | None = None
 ) -> tuple[Decoder, Params]:
-    """A decoder with fresh float32 parameters.
+    """A decoder with fresh parameters.
 
     Args:
       config: sizes and switches.

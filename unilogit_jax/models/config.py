@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activation": ("silu", "gelu", "gelu_tanh", "relu"),
     "attention": ("auto", "xla", "cudnn", "splash"),
     "dtype": DTYPES,
+    "param_dtype": DTYPES,
 }
 """Field -> the words it may hold."""
 
@@ -71,7 +72,9 @@ class DecoderConfig:
     max_length: int = 2048
     """Longest row, prompt and answer together."""
     dtype: str = "float32"
-    """Type of the computation; parameters have their own."""
+    """Type of the computation."""
+    param_dtype: str = "float32"
+    """Type of the parameters."""
     attention: str = "auto"
     """Kernel of attention; auto chooses by device, dtype and shape."""
     init_scale: float = 0.02

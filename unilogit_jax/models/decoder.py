@@ -45,6 +45,9 @@ class Decoder(nn.Module):
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: "full" all but the layers' inputs, "dots" all but
     these and the outputs of linear layers, "none" nothing."""
+    trained: tuple[int, int] | None = None
+    """Layers begin..end-1, the only ones whose weights have gradients; None: all have. Where
+    nothing below them has any either, the backward pass ends at the first of them."""
 
     @nn.compact
     def __call__(
@@ -137,7 +140,7 @@ class Decoder(nn.Module):
             return self._one_by_one(apart, adapters, stream, sights, tables)
         params = self.param("layers", self._stacked, stream, sights, tables)
         stacked = {"params": params} | ({} if adapters is None else {"lora": adapters})
-        for run in layer_runs(config.layers, config.local_layers):
+        for run in layer_runs(config.layers, config.local_layers, self.trained or ()):
             stream = self._scan(run, stacked, stream, sights, tables)
         return stream
 
@@ -145,17 +148,19 @@ class Decoder(nn.Module):
         self, run: Run, stacked: dict[str, Any], stream: Stream, sights: dict, tables: Tables
     ) -> Stream:
         """Runs of equal periods: the kinds of layers within one period are known when compiling."""
-        period, cached = len(run.kinds), stream[1] is not None
+        period, indexed = len(run.kinds), stream[1] is not None
+        if self.trained is not None and not self.trained[0] <= run.start < self.trained[1]:
+            # Cut out, the weights would be copied.
+            stacked, indexed = jax.lax.stop_gradient(stacked), True
         keys = self.make_rng("lora") if self.has_rng("lora") else None
 
         def body(stream: Stream, xs: Any) -> tuple[Stream, None]:
             first, weights = xs
             for k, local in enumerate(run.kinds):
-                at, held = (first + k, stacked) if cached else (k, weights)
-                whole = period == 1 and not cached
-                one = held if whole else jax.tree.map(lambda x, at=at: x[at], held)
-                where = sights[local], tables[local], keys
-                stream = self._layer(local, one, stream, first + k, *where)
+                at, held = (first + k, stacked) if indexed else (k, weights)
+                at = None if period == 1 and not indexed else at
+                where = sights[local], tables[local], keys, at
+                stream = self._layer(local, held, stream, first + k, *where)
             return stream, None
 
         def periods(x: Array) -> Array:
@@ -165,7 +170,7 @@ class Decoder(nn.Module):
 
         firsts = jnp.arange(run.start, run.stop, period)
         # A step of generation would copy all weights in order to reshape them.
-        weights = None if cached else jax.tree.map(periods, stacked)
+        weights = None if indexed else jax.tree.map(periods, stacked)
         return jax.lax.scan(body, stream, (firsts, weights))[0]
 
     def _one_by_one(
@@ -201,6 +206,7 @@ class Decoder(nn.Module):
         sight: Sight,
         table: tuple[Array, Array] | None,
         keys: Array | None = None,
+        at: Int[Array, ""] | int | None = None,
     ) -> Stream:
         layer = Layer(self.config, self.mesh, parent=None)
         rngs = None
@@ -208,6 +214,9 @@ class Decoder(nn.Module):
             rngs = {"lora": jax.random.fold_in(keys, index)}
 
         def apply(variables: dict[str, Any], stream: Stream) -> Stream:
+            # In here: a backward pass then computes the choice again and keeps no copy.
+            if at is not None:
+                variables = jax.tree.map(lambda x: x[at], variables)
             result = layer.apply(variables, *stream, index, table, sight, rngs=rngs)
             x, cache = cast(Stream, result)
             return pin(x, self.mesh), cache

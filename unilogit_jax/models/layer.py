@@ -211,5 +211,10 @@ class Norm(nn.Module):
 def parameter(
     module: nn.Module, name: str, init: Any, shape: tuple[int, ...], axes: tuple[str, ...]
 ) -> Any:
-    """A float32 parameter, declared with the logical names of its axes."""
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    """A parameter, declared with the logical names of its axes; drawn in float32."""
+    dtype = module.config.param_dtype
+
+    def make(*arguments: Any) -> Array:
+        return init(*arguments, jnp.float32).astype(dtype)
+
+    return module.param(name, nn.with_logical_partitioning(make, axes), shape)

@@ -4,7 +4,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from unilogit_jax.errors import ConfigError, suggest
 from unilogit_jax.models.build import Params, logical_axes, param_shapes, put
 from unilogit_jax.models.checks import check_positive
 from unilogit_jax.models.decoder import Decoder
+from unilogit_jax.models.patterns import fits
 from unilogit_jax.sharding import tree_shardings
 from unilogit_jax.types import Batch, ModelOutput
 
@@ -113,7 +113,7 @@ class Lora:
         """The linear layers that the targets name, in a tree like the parameters'."""
         sites = _linear_layers(model)
         for pattern in self.targets:
-            if not any(site.matches(pattern) for site in sites):
+            if not any(fits(pattern, site.name) for site in sites):
                 names = [site.name for site in sites]
                 known = [*names, *(name.rpartition(".")[2] for name in names)]
                 raise ConfigError(
@@ -122,7 +122,7 @@ class Lora:
                 )
         tree: Params = {}
         for site in sites:
-            if any(site.matches(pattern) for pattern in self.targets):
+            if any(fits(pattern, site.name) for pattern in self.targets):
                 put(tree, site.name.split("."), site)
         return tree
 
@@ -239,10 +239,6 @@ class _Site(NamedTuple):
             "a": (*entries[:outputs], rank),
             "b": (entries[0], rank, *entries[outputs:]),
         }
-
-    def matches(self, pattern: str) -> bool:
-        """Whether a pattern fits the name or its end."""
-        return fnmatchcase(self.name, pattern) or fnmatchcase(self.name, f"*.{pattern}")
 
 
 def _linear_layers(model: Decoder) -> list[_Site]:

@@ -78,7 +78,8 @@ def load(
         check_name("attention", attention, CHOICES["attention"])
     # A Hub model's weights are fetched only once its configuration is known to be readable.
     config = read_decoder_config(source, family=family, revision=revision)
-    config = dataclasses.replace(config, dtype=dtype, attention=attention or config.attention)
+    types = {"dtype": dtype, "param_dtype": param_dtype}
+    config = dataclasses.replace(config, **types, attention=attention or config.attention)
     model = Decoder(config, mesh=mesh)
     kind = find_family(config.family)
     table = weight_table(config, kind)

@@ -6,16 +6,21 @@ from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, token_stats
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
 from unilogit_jax.train.reference import reference_for
+from unilogit_jax.train.rounding import stochastic_round
 from unilogit_jax.train.state import TrainState, init_state
 from unilogit_jax.train.step import make_step
+from unilogit_jax.train.trainable import EVERYTHING, Trainable, choose_trainable
 from unilogit_jax.train.watch import Watch
 
 __all__ = [
+    "EVERYTHING",
     "Checkpoints",
     "Stage",
     "TrainState",
+    "Trainable",
     "Watch",
     "batch_loss",
+    "choose_trainable",
     "count_steps",
     "fingerprint",
     "fit",
@@ -25,5 +30,6 @@ __all__ = [
     "make_step",
     "reference_for",
     "resume",
+    "stochastic_round",
     "token_stats",
 ]

@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from unilogit_jax.sharding import replicated, shard_head, tree_shardings
+from unilogit_jax.train.rounding import widen
+from unilogit_jax.train.trainable import EVERYTHING, Trainable
 from unilogit_jax.types import Head
 
 
@@ -19,7 +21,7 @@ class TrainState:
     """Everything that an update changes, and the frozen teacher head where a method needs one."""
 
     params: Any
-    """float32 master weights."""
+    """The weights: float32, or bfloat16 with stochastic rounding; those not trained too."""
     opt_state: Any
     step: Any = 0
     """Updates done, those that were skipped included."""
@@ -39,33 +41,40 @@ def init_state(
     axes: Any,
     mesh: Mesh,
     ref_head: Head | None = None,
+    trainable: Trainable = EVERYTHING,
 ) -> tuple[TrainState, TrainState]:
     """A fresh state on the mesh, and the same tree holding its shardings.
 
     Args:
       params: the weights to start from; they are copied, since the step consumes its state.
-      optimizer: makes the optimizer state, which is sharded like the weights it belongs to.
+      optimizer: makes the optimizer state, in float32, sharded like the weights it belongs to.
       axes: the tree of logical axis names of `params`.
       mesh: where the state lives.
       ref_head: the frozen head of the reference model, if the method has a teacher.
+      trainable: the weights that are trained; the others have no optimizer state.
 
     """
     whole = replicated(mesh)
     param_shardings = tree_shardings(axes, params, mesh)
-    shapes = jax.eval_shape(optimizer.init, params)
+
+    def start(params: Any) -> Any:
+        return optimizer.init(widen(trainable.pick(params)))
+
+    trained = jax.eval_shape(trainable.pick, params)
     opt_shardings = optax.tree_utils.tree_map_params(
         optimizer,
         # Sums over rows or columns have shapes of their own, and are small.
         lambda x, param, sharding: sharding if x.shape == param.shape else whole,
-        shapes,
-        params,
-        param_shardings,
+        jax.eval_shape(start, params),
+        trained,
+        # Layers are not divided: some of them lie as all do.
+        trainable.pick(param_shardings, whole=True),
         transform_non_params=lambda _: whole,
     )
     params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=param_shardings)(
         params
     )
-    opt_state = jax.jit(optimizer.init, out_shardings=opt_shardings)(params)
+    opt_state = jax.jit(start, out_shardings=opt_shardings)(params)
     head_sharding = None
     if ref_head is not None:
         # A copy: the state is donated to the step, and the caller's weights must outlive it.

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.methods import Method
 from unilogit_jax.train.objective import ApplyFn, Metrics, batch_loss, count_sets
+from unilogit_jax.train.rounding import add_updates, below_ulp, widen
 from unilogit_jax.train.state import TrainState
+from unilogit_jax.train.trainable import EVERYTHING, Trainable
 from unilogit_jax.types import Batch
 
 
@@ -26,12 +28,16 @@ def make_step(
     *,
     shardings: TrainState | None = None,
     frozen: Any = None,
+    trainable: Trainable = EVERYTHING,
     seed: int | None = None,
+    rounding_seed: int = 0,
     microbatches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compiles one update: forward of forget and retain together, loss, gradients, optimizer.
 
     An update whose loss or gradient is not finite changes nothing but the counts of such updates.
+    Weights in bfloat16 are rounded stochastically, and the metrics then hold `below_ulp`, the share
+    of steps that rounding to the nearest would lose; the optimizer works in float32 in any case.
 
     Args:
       method: what to minimise.
@@ -41,8 +47,11 @@ def make_step(
       shardings: the tree of shardings that `init_state` returned; None lets the compiler choose.
       frozen: weights that stay as they are, under adapters say: no gradient of theirs is made, and
         they are neither copied nor consumed.
+      trainable: which of the state's weights are trained; the others stay as they are, without a
+        gradient. `init_state` needs the same.
       seed: of a random key that `apply_fn` then gets as `key`, for dropout; the key of an update
         depends on the seed and the update's number alone.
+      rounding_seed: of the rounding of bfloat16 weights, in the same way.
       microbatches: parts that a batch is cut into, one after the other, to save memory; loss and
         gradients are those of the whole batch.
 
@@ -53,6 +62,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
         counts = count_sets(batch)
+        trained = trainable.pick(state.params)
 
         def gradients(part: Batch, number: Any) -> tuple[_Sums, Any]:
             keys = {}
@@ -60,7 +70,8 @@ def make_step(
                 key = jax.random.fold_in(jax.random.key(seed), state.step)
                 keys["key"] = key if microbatches == 1 else jax.random.fold_in(key, number)
 
-            def loss_fn(params: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+            def loss_fn(trained: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+                params = trainable.put(state.params, trained)
                 loss, method_state, metrics = batch_loss(
                     method,
                     apply_fn(params, part, *frozen, **keys),
@@ -72,21 +83,31 @@ def make_step(
                 )
                 return loss, (method_state, metrics)
 
-            found, grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            found, grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
             loss, (method_state, metrics) = found
-            return _Sums(loss, grads, metrics), method_state
+            return _Sums(loss, widen(grads), metrics), method_state
 
         (loss, grads, metrics), method_state = _accumulate(gradients, batch, microbatches)
         norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new = replace(
-            state,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            method_state=method_state,
+        updates, opt_state = optimizer.update(grads, state.opt_state, widen(trained))
+        updates = trainable.scale(updates)
+        small = below_ulp(trained, updates)
+        key = jax.random.fold_in(jax.random.key(rounding_seed), state.step)
+        new = add_updates(trained, updates, key), opt_state, method_state
+        old = trained, state.opt_state, state.method_state
+        fine = jnp.isfinite(loss) & jnp.isfinite(norm)
+        trained, opt_state, method_state = jax.tree.map(partial(jnp.where, fine), new, old)
+        state = _counted(
+            fine,
+            replace(
+                state,
+                params=trainable.put(state.params, trained),
+                opt_state=opt_state,
+                method_state=method_state,
+            ),
         )
-        new = _unless_broken(jnp.isfinite(loss) & jnp.isfinite(norm), new, state)
-        return new, metrics | {"grad_norm": norm, "skipped": new.skipped.astype(jnp.float32)}
+        metrics |= {"grad_norm": norm, "skipped": state.skipped.astype(jnp.float32)}
+        return state, metrics if small is None else metrics | {"below_ulp": small}
 
     whole = NamedSharding(mesh, PartitionSpec())
     others = () if frozen is None else (frozen,)
@@ -135,17 +156,12 @@ def _cut(x: Array, *, parts: int) -> Array:
     return jnp.moveaxis(x.reshape(rows // parts, parts, *x.shape[1:]), 1, 0)
 
 
-def _unless_broken(fine: Array, new: TrainState, old: TrainState) -> TrainState:
-    """The new state, or the old one with one more update counted that was skipped."""
-    changed = [(s.params, s.opt_state, s.method_state) for s in (new, old)]
-    params, opt_state, method_state = jax.tree.map(partial(jnp.where, fine), *changed)
+def _counted(fine: Array, state: TrainState) -> TrainState:
+    """One more update done, or skipped."""
     one = 1 - fine.astype(jnp.int32)
     return replace(
-        old,
-        params=params,
-        opt_state=opt_state,
-        method_state=method_state,
-        step=old.step + 1,
-        skipped=old.skipped + one,
-        skipped_in_a_row=one * (old.skipped_in_a_row + 1),
+        state,
+        step=state.step + 1,
+        skipped=state.skipped + one,
+        skipped_in_a_row=one * (state.skipped_in_a_row + 1),
     )

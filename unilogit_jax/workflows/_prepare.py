@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
@@ -26,7 +26,13 @@ from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
-from unilogit_jax.workflows._runs import is_run, load_stage, load_tokenizer_of
+from unilogit_jax.train import Trainable, choose_trainable
+from unilogit_jax.workflows._runs import (
+    is_run,
+    load_decoder_config,
+    load_stage,
+    load_tokenizer_of,
+)
 from unilogit_jax.workflows._sources import tokenizer_of
 
 
@@ -55,6 +61,10 @@ class Prepared:
         """The low-rank adapters to unlearn with, if any."""
         section = self.experiment.lora
         return None if section is None else models.Lora(**section.model_dump())
+
+    def trainable(self, stage: Literal["finetune", "unlearn"]) -> Trainable:
+        """The weights that finetuning or unlearning trains."""
+        return _trainable(self.experiment, stage, self.model)
 
     def evaluator(self) -> Evaluator:
         """Measures weights of this model on this task."""
@@ -139,9 +149,11 @@ def _from_scratch(
         kv_heads=scratch.kv_heads or scratch.heads,
         max_length=experiment.data.max_length + experiment.eval.max_new_tokens,
         dtype=experiment.model.dtype,
+        param_dtype=experiment.model.param_dtype,
         attention=experiment.model.attention,
     )
     _check_attention(experiment, config, mesh)
+    _check_patterns(experiment, config)
     return tokenizer, models.Decoder(config, mesh=mesh)
 
 
@@ -159,15 +171,21 @@ def _from_weights(
     source = settings.weights or ""
     if is_run(Path(source)):
         run = RunFolder.open(source)
-        model, base = load_stage(run, dtype=settings.dtype, mesh=mesh)
+        _check_patterns(experiment, load_decoder_config(run))
+        model, base = load_stage(
+            run, dtype=settings.dtype, param_dtype=settings.param_dtype, mesh=mesh
+        )
         return load_tokenizer_of(run), model, base
     folder = models.resolve(source, revision=settings.revision, weights=False)
     tokenizer = tokenizer_of(folder)
-    _check_attention(experiment, models.read_decoder_config(folder, family=settings.family), mesh)
+    config = models.read_decoder_config(folder, family=settings.family)
+    _check_attention(experiment, config, mesh)
+    _check_patterns(experiment, config)
     model, base = models.load(
         source,
         revision=settings.revision,
         dtype=settings.dtype,
+        param_dtype=settings.param_dtype,
         mesh=mesh,
         family=settings.family,
         attention=settings.attention,
@@ -184,6 +202,21 @@ def _check_attention(experiment: Experiment, config: models.DecoderConfig, mesh:
         dtype=experiment.model.dtype,
         head_dim=config.head_dim,
         softcap=config.attention_softcap,
+    )
+
+
+def _check_patterns(experiment: Experiment, config: models.DecoderConfig) -> None:
+    """Refuses patterns that name no weight of the model, before weights are read."""
+    for stage in ("finetune", "unlearn"):
+        _trainable(experiment, stage, models.Decoder(config))
+
+
+def _trainable(
+    experiment: Experiment, stage: Literal["finetune", "unlearn"], model: models.Decoder
+) -> Trainable:
+    training = getattr(experiment, stage)
+    return choose_trainable(
+        models.param_shapes(model), training.trainable, training.learning_rates, where=f"{stage}."
     )
 
 

@@ -66,9 +66,16 @@ def last_stage(run: RunFolder) -> str:
 
 
 def load_stage(
-    run: RunFolder, stage: str | None = None, *, dtype: str | None = None, mesh: Mesh
+    run: RunFolder,
+    stage: str | None = None,
+    *,
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+    mesh: Mesh,
 ) -> tuple[Any, Any]:
     """The model and the weights of a run's stage (by default the one the run is for).
+
+    Its types are those of the run, unless others are asked for.
 
     Raises:
       CheckpointError: the run has no such stage, or its checkpoint is damaged.
@@ -91,7 +98,11 @@ def load_stage(
     )
     with Checkpoints(run.checkpoints / stage) as checkpoints:
         trees, _ = checkpoints.restore({"params": targets})
-    return model, trees["params"]
+    params = trees["params"]
+    if param_dtype not in (None, config.param_dtype):
+        model = model.clone(config=dataclasses.replace(config, param_dtype=param_dtype))
+        params = jax.tree.map(lambda x: x.astype(param_dtype), params)
+    return model, params
 
 
 def load_decoder_config(run: RunFolder) -> models.DecoderConfig:

@@ -2,7 +2,7 @@
 """Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -18,8 +18,10 @@ from unilogit_jax.data import (
 from unilogit_jax.methods import Finetune, Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
+    EVERYTHING,
     Checkpoints,
     Stage,
+    Trainable,
     count_steps,
     fit,
     init_state,
@@ -49,7 +51,7 @@ def train_stage(
         _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
     packing = _packing(prepared, training, len(rows))
     batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed, packing=packing)
-    weights = _whole_model(prepared, params)
+    weights = _whole_model(prepared, "finetune", params)
     return _run_stage(
         prepared, name, Finetune(), batches, weights, training, len(rows), run, console
     )
@@ -86,7 +88,7 @@ def unlearn_stage(
     )
     count, lora = len(prepared.forget), prepared.lora
     if lora is None:
-        weights = _whole_model(prepared, start, ref_head)
+        weights = _whole_model(prepared, "unlearn", start, ref_head)
         return _run_stage(prepared, name, method, batches, weights, training, count, run, console)
     seed = prepared.experiment.output.seed
     weights = _Weights(
@@ -117,11 +119,27 @@ class _Weights(NamedTuple):
     frozen: Any = None
     seed: int | None = None
     """Of dropout, where there is any."""
+    trainable: Trainable = EVERYTHING
 
 
-def _whole_model(prepared: Prepared, params: Any, ref_head: Any = None) -> _Weights:
-    model = prepared.model
-    return _Weights(params, models.logical_axes(model), models.apply_fn(model), ref_head)
+def _whole_model(
+    prepared: Prepared,
+    stage: Literal["finetune", "unlearn"],
+    params: Any,
+    ref_head: Any = None,
+) -> _Weights:
+    trainable = prepared.trainable(stage)
+    model = prepared.model.clone(trained=trainable.span)
+    return _Weights(
+        params, models.logical_axes(model), models.apply_fn(model), ref_head, trainable=trainable
+    )
+
+
+_SMALL_STEPS = (
+    "stage {name}: most steps are below half the rounding unit of the bfloat16 weights (below_ulp "
+    "in metrics.jsonl). Stochastic rounding keeps their mean but adds noise; "
+    "model.param_dtype=float32 or a larger learning_rate avoids it."
+)
 
 
 def _packing(prepared: Prepared, training: Training, rows: int) -> PackingWish | None:
@@ -167,6 +185,7 @@ def _run_stage(
         axes=weights.axes,
         mesh=prepared.mesh,
         ref_head=weights.ref_head,
+        trainable=weights.trainable,
     )
     step_fn = make_step(
         method,
@@ -175,7 +194,9 @@ def _run_stage(
         prepared.mesh,
         shardings=shardings,
         frozen=weights.frozen,
+        trainable=weights.trainable,
         seed=weights.seed,
+        rounding_seed=output.seed,
         microbatches=training.microbatches,
     )
     stage = Stage(
@@ -201,5 +222,8 @@ def _run_stage(
         def write(**line: Any) -> None:
             for bad in log.write(**line):
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
+            # While the rate still rises, steps are small for a while only.
+            if line["step"] > training.warmup * steps and line.get("below_ulp", 0.0) > 0.5:
+                console.warn(_SMALL_STEPS.format(name=name))
 
         return fit(stage, state, checkpoints, progress=progress, log=write).params

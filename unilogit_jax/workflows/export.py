@@ -37,7 +37,7 @@ def load_pretrained(
     Args:
       source: a folder, an id such as "meta-llama/Llama-3.2-1B", or a run.
       dtype: precision of the forward pass.
-      param_dtype: of the weights; those of a run are float32.
+      param_dtype: of the weights.
       mesh: where the weights live; None: divided over all devices.
       revision: branch, tag or commit of a Hub id.
 
@@ -48,7 +48,7 @@ def load_pretrained(
     mesh = make_mesh() if mesh is None else mesh
     if is_run(Path(source)):
         run = RunFolder.open(source)
-        model, params = load_stage(run, dtype=dtype, mesh=mesh)
+        model, params = load_stage(run, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
         return model, params, load_tokenizer_of(run)
     tokenizer = tokenizer_of(models.resolve(source, revision=revision, weights=False))
     model, params = models.load(
