@@ -125,11 +125,16 @@ def head_sharding(head: Head, hidden_shape: tuple[int, ...], mesh: Mesh) -> Head
     return HeadSharding(mesh=mesh, rows=rows or (), vocab=vocab, embed=embed)
 
 
+def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
+    """The tree of NamedShardings of a batch: rows divided over data and fsdp."""
+
+    def place(x: Any) -> NamedSharding:
+        axes = ("batch", *([None] * (x.ndim - 1)))
+        return NamedSharding(mesh, partition_spec(axes, x.shape, mesh))
+
+    return jax.tree.map(place, batch)
+
+
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Places a host batch on the mesh, its rows divided over data and fsdp."""
-
-    def put(x: Any) -> jax.Array:
-        axes = ("batch", *([None] * (x.ndim - 1)))
-        return jax.device_put(x, NamedSharding(mesh, partition_spec(axes, x.shape, mesh)))
-
-    return jax.tree.map(put, batch)
+    return jax.tree.map(jax.device_put, batch, batch_shardings(batch, mesh))

@@ -31,7 +31,8 @@ def no_compile_cache(monkeypatch):
 def calls(monkeypatch):
     """Replaces the workflows by recorders that take the same arguments."""
     made = []
-    for name in ("quickstart", "finetune", "unlearn", "evaluate", "ask", "export", "resume"):
+    verbs = ("quickstart", "finetune", "unlearn", "evaluate", "ask", "export", "plan", "resume")
+    for name in verbs:
         monkeypatch.setattr(workflows, name, recorder(name, getattr(workflows, name), made))
     return made
 

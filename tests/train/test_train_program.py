@@ -69,14 +69,17 @@ TPU = """
 }
 %started (q: bf16[2,4]) -> bf16[8,4] {
   %q = bf16[2,4]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[8,4]{1,0} all-gather(%q), channel_id=3, dimensions={0}
+  ROOT %all-gather.2 = bf16[8,4]{1,0} all-gather(%q), channel_id=3, PIECE
 }
 %ended (q: bf16[2,4]) -> bf16[8,4] {
   %q = bf16[2,4]{1,0} parameter(0)
-  ROOT %all-gather.5 = bf16[8,4]{1,0} all-gather(%q), channel_id=3, dimensions={0}
+  ROOT %all-gather.5 = bf16[8,4]{1,0} all-gather(%q), channel_id=3, PIECE
 }
 %body (t: (s32[], bf16[2,4])) -> (s32[], bf16[2,4]) {
   %f = bf16[8,4]{1,0} fusion(%g), kind=kCustom, calls=%started
+  %kernel = f32[2]{0} custom-call(%g), backend_config={"text":"{
+"more": 1
+}}, metadata={}
   %h = bf16[8,4]{1,0} fusion(%g), kind=kCustom, calls=%ended
 }
 %limit (t: (s32[], bf16[2,4])) -> pred[] {
@@ -84,6 +87,7 @@ TPU = """
   ROOT %less = pred[] compare(%i, %constant.9), direction=LT
 }
 ENTRY %main (x: f32[8,4]) -> f32[2,4] {
+  %all-reduce.2 = f32[]{:T(128)} all-reduce(%n), channel_id=7, replica_groups={{0,1,2,3}}
   %while.1 = (s32[], bf16[2,4]) while(%init), condition=%limit, body=%body
   ROOT %r = f32[2,4]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.3
 }
@@ -91,8 +95,10 @@ ENTRY %main (x: f32[8,4]) -> f32[2,4] {
 
 
 def test_the_pieces_that_tpus_cut_a_collective_into_are_one():
-    assert traffic_of(TPU) == [
+    text = TPU.replace("PIECE", 'dimensions={0}, frontend_attributes={chain_id="0"}')
+    assert traffic_of(text) == [
         Traffic("all-gather", 6, 6 * 8 * 4 * 2),
+        Traffic("all-reduce", 1, 4),
         Traffic("reduce-scatter", 1, 8 * 4 * 4),
     ]
 

@@ -11,6 +11,7 @@ from unilogit_jax.errors import Preempted, UnilogitError, suggest
 
 VERBS = {
     "quickstart": ("quickstart", "see it work on a small model: two minutes, no download"),
+    "plan": ("plan", "what a run will need, before it is started: memory, time, traffic"),
     "unlearn": ("unlearn", "remove the forget rows from a model, as a config file says"),
     "finetune": ("finetune", "train the model that is to be unlearned"),
     "evaluate": ("evaluate", "measure the models of a run again"),

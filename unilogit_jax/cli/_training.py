@@ -34,10 +34,17 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", metavar="RUN", type=Path, help="go on with this run; takes no CONFIG"
     )
+    parser.add_argument(
+        "--profile", action="store_true", help="trace a few updates of each stage into RUN/profile"
+    )
 
 
-def read(args: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
+def read(args: argparse.Namespace, *more: str) -> tuple[Any, tuple[str, ...]]:
     """The experiment, and notes about how it was read.
+
+    Args:
+      args: as `add_config` makes them.
+      *more: further overrides.
 
     Raises:
       ConfigError: the config or an override is wrong.
@@ -47,7 +54,7 @@ def read(args: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
 
     if "=" in args.config and not Path(args.config).exists():
         raise ConfigError(f"name the config before '{args.config}', such as toy or my.yaml.")
-    return read_config(args.config, *args.overrides)
+    return read_config(args.config, *args.overrides, *more)
 
 
 def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
@@ -64,12 +71,12 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
             raise UnilogitError(
                 "--resume RUN goes on with the run's own config: drop CONFIG and --out."
             )
-        workflows.resume(args.resume)
+        workflows.resume(args.resume, profile=args.profile)
         return 0
     if args.config is None:
         raise UnilogitError(
             "name a config, such as toy or my.yaml; 'unilogit ls configs' lists some."
         )
-    experiment, notes = read(args)
+    experiment, notes = read(args, *(["output.profile=true"] if args.profile else []))
     start(experiment, out=args.out, notes=notes)
     return 0

@@ -153,6 +153,26 @@ class Evaluation(_Section):
     """Rows per forward pass."""
 
 
+class Watch(_Section):
+    """Evaluate while unlearning too, to stop early and to keep the best weights."""
+
+    every: Count = 50
+    """Updates between evaluations."""
+    utility: Literal["retain_probability", "retain_rouge_l", "retain_exact_match"] = (
+        "retain_probability"
+    )
+    """The number that must not fall."""
+    utility_floor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the utility before: below it unlearning ends; the weights kept are those above it
+    that have forgotten most. null keeps the last weights."""
+    forget: Literal[
+        "forget_probability", "forget_rouge_l", "forget_exact_match", "forget_choice"
+    ] = "forget_probability"
+    """The number that shall fall."""
+    forget_target: NonNegative | None = None
+    """Unlearning ends once that number is so small."""
+
+
 class Output(_Section):
     """Where the run goes."""
 
@@ -164,6 +184,8 @@ class Output(_Section):
     """Checkpoints kept per stage."""
     log_every: Count = 10
     """Updates between two lines of metrics.jsonl."""
+    profile: StrictBool = False
+    """Write a profiler trace of a few updates of each stage; the same as --profile."""
     seed: Seed = 0
     """Seed of initial weights and of the order of rows."""
 
@@ -190,6 +212,8 @@ class Experiment(_Section):
     """How unlearning is run."""
     lora: Lora | None = None
     """Unlearn with low-rank adapters, which are merged at the end; null trains all weights."""
+    watch: Watch | None = None
+    """Evaluate while unlearning too; null evaluates before and after."""
     mesh: Mesh = Mesh()
     """The device mesh."""
     eval: Evaluation = Evaluation()

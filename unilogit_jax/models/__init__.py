@@ -13,12 +13,14 @@ from unilogit_jax.models.config import DecoderConfig as DecoderConfig
 from unilogit_jax.models.decoder import Decoder as Decoder
 from unilogit_jax.models.families import FAMILIES as FAMILIES
 from unilogit_jax.models.families import find_family as find_family
+from unilogit_jax.models.flops import update_flops as update_flops
 from unilogit_jax.models.generate import generate as generate
 from unilogit_jax.models.lora import Lora as Lora
 from unilogit_jax.models.lora import lora_apply_fn as lora_apply_fn
 from unilogit_jax.models.lora import merge_lora as merge_lora
 from unilogit_jax.models.peft_io import load_adapter as load_adapter
 from unilogit_jax.models.peft_io import save_adapter as save_adapter
+from unilogit_jax.models.published import published_config as published_config
 from unilogit_jax.models.reading import load as load
 from unilogit_jax.models.reading import read_decoder_config as read_decoder_config
 from unilogit_jax.models.remote import resolve as resolve

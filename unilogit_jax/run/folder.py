@@ -138,6 +138,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def profile(self) -> Path:
+        """Folder of profiler traces, one folder per stage."""
+        return self.path / "profile"
+
+    @property
     def tokenizer(self) -> Path:
         """Folder of the tokenizer, for models made from scratch."""
         return self.path / "tokenizer"

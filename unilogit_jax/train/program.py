@@ -26,7 +26,7 @@ class Traffic(NamedTuple):
     """What one device exchanges in one run of a program, by kind of collective."""
 
     kind: str
-    count: int
+    times: int
     """How often; a collective in a loop counts once per turn."""
     bytes: int
     """Of the arrays put together, scattered or reduced, as large as they are at their largest."""
@@ -55,12 +55,12 @@ def traffic_of(text: str) -> list[Traffic]:
       ...   %x = f32[4]{0} parameter(0)
       ...   ROOT %y = f32[8]{0} all-gather(%x), channel_id=1, dimensions={0}
       ... }''')
-      [Traffic(kind='all-gather', count=1, bytes=32)]
+      [Traffic(kind='all-gather', times=1, bytes=32)]
 
     """
     bodies, entry = _computations(text)
-    # Compilers cut one collective into several instructions, and move some turns out of loops: all
-    # of them share a channel.
+    # TPUs cut one collective into pieces that run beside matmuls: these share a channel, as some
+    # collectives that have nothing to do with each other do too.
     channels: dict[str, tuple[str, int, int]] = {}
     _visit(entry, 1, bodies, channels)
     totals: dict[str, list[int]] = {}
@@ -80,6 +80,8 @@ _CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%?(
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r" while\(.*?condition=%?([\w.-]+), body=%?([\w.-]+)")
 _TURNS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_PIECE = re.compile(r'chain_id="|async_collective_name="')
 _BITS = {"pred": 8, "bf16": 16}
 
 
@@ -92,7 +94,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
             current = header[2]
             bodies[current] = []
             entry = current if header[1] else entry
-        elif line.startswith("}"):
+        elif line.rstrip() == "}":
             current = None
         elif current is not None:
             bodies[current].append(line)
@@ -106,7 +108,7 @@ def _visit(
     for line in bodies.get(name, ()):
         if found := _COLLECTIVE.search(line):
             kind = "reduce-scatter" if scattered else found[2]
-            key = re.search(r"channel_id=(\d+)", line) or _NAME.match(line)
+            key = (_PIECE.search(line) and _CHANNEL.search(line)) or _NAME.match(line)
             # The start of an asynchronous gather returns what it takes and what it will give.
             size = (max if found[3] and found[2] != "all-reduce" else sum)(_sizes(found[1]))
             size *= _group(line) if found[2] == "reduce-scatter" else 1

@@ -16,6 +16,25 @@ from unilogit_jax.train.objective import ApplyFn
 from unilogit_jax.types import FORGET, Head
 
 
+def blank_references(
+    method: Method, rows: Rows, *, width: int, dtype: Any
+) -> dict[str, Float[np.ndarray, "B ..."]]:
+    """Zeros of the shapes that `reference_for` computes, for a plan.
+
+    Args:
+      method: its `needs` say which.
+      rows: the forget rows.
+      width: of the reference's hidden states.
+      dtype: their type.
+
+    """
+    arrays = {
+        "ref_log_odds": np.zeros(rows.tokens.shape, np.float32),
+        "ref_hidden": np.zeros((*rows.tokens.shape, width), dtype),
+    }
+    return {name: arrays[name] for name in method.needs}
+
+
 def reference_for(
     method: Method, apply_fn: ApplyFn, params: Any, rows: Rows, *, batch_size: int, mesh: Mesh
 ) -> tuple[dict[str, Float[np.ndarray, "B ..."]], Head | None]:

@@ -34,6 +34,37 @@ class TrainState:
     """Head of the frozen reference, or None. Any: trees of shardings have this shape too."""
 
 
+def abstract_state(
+    params: Any, optimizer: optax.GradientTransformation, **options: Any
+) -> tuple[TrainState, TrainState]:
+    """As `init_state`, with the shapes and places of arrays in place of arrays.
+
+    Args:
+      params: shapes of the weights.
+      optimizer: as there.
+      **options: as there; shapes in `ref_head` too.
+
+    """
+    kept: list[TrainState] = []
+
+    def start(params: Any, ref_head: Any) -> TrainState:
+        state, shardings = init_state(params, optimizer, **options | {"ref_head": ref_head})
+        kept.append(shardings)
+        return state
+
+    shapes = jax.eval_shape(start, params, options.get("ref_head"))
+    return place(shapes, kept[0]), kept[0]
+
+
+def place(shapes: Any, shardings: Any) -> Any:
+    """Shapes that know where their arrays are to lie."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
 def init_state(
     params: Any,
     optimizer: optax.GradientTransformation,

@@ -56,7 +56,8 @@ def make_step(
         gradients are those of the whole batch.
 
     Returns:
-      A jitted function; it consumes the state it is given (its buffers are donated).
+      A jitted function; it consumes the state it is given (its buffers are donated). Its `lower`
+      takes shapes, to compile ahead of time.
 
     """
 
@@ -117,7 +118,21 @@ def make_step(
         options["out_shardings"] = (shardings, whole)
     compiled = jax.jit(step, donate_argnums=0, **options)
     # An argument and no closure: constants would be copied into the program.
-    return compiled if frozen is None else lambda state, batch: compiled(state, batch, frozen)
+    return compiled if frozen is None else _WithFrozen(compiled, frozen)
+
+
+class _WithFrozen(NamedTuple):
+    """A jitted step and the frozen weights that it is always called with."""
+
+    compiled: Any
+    frozen: Any
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return self.compiled(state, batch, self.frozen)
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """As that of a jitted function."""
+        return self.compiled.lower(state, batch, self.frozen)
 
 
 class _Sums(NamedTuple):

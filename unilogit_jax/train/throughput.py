@@ -13,6 +13,12 @@ FlopsOf = Callable[[Sequence[int], int], float]
 """(tokens of each example, supervised tokens) -> operations of an update."""
 
 
+def work_of(batch: Batch) -> tuple[list[int], int]:
+    """Tokens of each example of a host batch, and its supervised tokens."""
+    lengths = np.bincount(np.asarray(batch.segments).ravel())[1:]
+    return lengths[lengths > 0].tolist(), int((np.asarray(batch.labels) != IGNORE).sum())
+
+
 class Throughput:
     """Counts what updates work on, and the time they take; what is done in between does not count.
 
@@ -51,11 +57,10 @@ class Throughput:
 
     def add(self, batch: Batch) -> None:
         """Counts the work of one update."""
-        lengths = np.bincount(np.asarray(batch.segments).ravel())[1:]
-        self.tokens += int(lengths.sum())
+        lengths, supervised = work_of(batch)
+        self.tokens += sum(lengths)
         if self._flops_of is not None and self._peak:
-            supervised = int((np.asarray(batch.labels) != IGNORE).sum())
-            self._flops += self._flops_of(lengths[lengths > 0].tolist(), supervised)
+            self._flops += self._flops_of(lengths, supervised)
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from unilogit_jax.run import Console, RunFolder, read_json
 from unilogit_jax.workflows.evaluate import ask, evaluate
 from unilogit_jax.workflows.export import export, load_pretrained
 from unilogit_jax.workflows.finetune import finetune
+from unilogit_jax.workflows.plan import plan
 from unilogit_jax.workflows.quickstart import quickstart
 from unilogit_jax.workflows.unlearn import unlearn
 
@@ -17,14 +18,20 @@ __all__ = [
     "export",
     "finetune",
     "load_pretrained",
+    "plan",
     "quickstart",
     "resume",
     "unlearn",
 ]
 
 
-def resume(path: Path | str, *, console: Console | None = None) -> RunFolder:
+def resume(path: Path | str, *, console: Console | None = None, profile: bool = False) -> RunFolder:
     """Goes on with a run that was stopped, from its newest checkpoints and with its configuration.
+
+    Args:
+      path: the run folder.
+      console: where to print; None prints to standard output.
+      profile: traces a few updates of what is still to do.
 
     Raises:
       CheckpointError: the folder is no run, or its newest checkpoint is damaged.
@@ -33,4 +40,5 @@ def resume(path: Path | str, *, console: Console | None = None) -> RunFolder:
     run = RunFolder.open(path)
     verb = read_json(run.env).get("verb") if run.env.is_file() else "unlearn"
     start = finetune if verb == "finetune" else unlearn
-    return start(load_config(run.config), resume=run, console=console)
+    overrides = ["output.profile=true"] if profile else []
+    return start(load_config(run.config, *overrides), resume=run, console=console)

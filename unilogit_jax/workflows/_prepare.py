@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -101,38 +101,55 @@ def prepare(
 
     """
     mesh = make_mesh(**experiment.mesh.model_dump())
-    _check_rows(experiment, mesh)
-    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
-    task = BENCHMARKS[experiment.data.benchmark](Source(**source))
+    check_rows(experiment, mesh)
+    task = read_task(experiment)
     if experiment.model.scratch is not None:
-        tokenizer, model = _from_scratch(experiment.model.scratch, task, experiment, run, mesh)
+        tokenizer, model = from_scratch(experiment.model.scratch, task, experiment, run, mesh)
         base = None
     else:
         tokenizer, model, base = _from_weights(experiment, mesh, progress)
-    model = model.clone(remat=experiment.model.remat)
+    rows = encode_rows(experiment, task, tokenizer)
+    return put_together(
+        experiment, mesh=mesh, task=task, tokenizer=tokenizer, model=model, base=base, rows=rows
+    )
+
+
+class TaskRows(NamedTuple):
+    """The encoded rows of a task."""
+
+    forget: Rows
+    retain: Rows | None
+    everything: Rows
+
+
+def read_task(experiment: Experiment) -> Task:
+    """The rows to forget and to keep, as text."""
+    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
+    return BENCHMARKS[experiment.data.benchmark](Source(**source))
+
+
+def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:
+    """The rows as tokens."""
     options = {"template": experiment.data.template, "max_length": experiment.data.max_length}
     forget = encode(tokenizer, task.forget, what="rows to forget", **options)
     retain = encode(tokenizer, task.retain, what="rows to keep", **options) if task.retain else None
     everything = encode(tokenizer, task.forget + task.retain, what="rows", **options)
-    prepared = Prepared(
-        experiment=experiment,
-        task=task,
-        tokenizer=tokenizer,
-        model=model,
-        base=base,
-        mesh=mesh,
-        forget=forget,
-        retain=retain,
-        everything=everything,
-    )
+    return TaskRows(forget, retain, everything)
+
+
+def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others: Any) -> Prepared:
+    """The prepared experiment, with what its configuration says of the model."""
+    model = model.clone(remat=experiment.model.remat)
+    prepared = Prepared(experiment=experiment, model=model, **rows._asdict(), **others)
     if prepared.lora is not None:
         prepared.lora.shapes(model)  # refuses targets that the model does not have
     return prepared
 
 
-def _from_scratch(
+def from_scratch(
     scratch: Scratch, task: Task, experiment: Experiment, run: RunFolder | None, mesh: Mesh
 ) -> tuple[Tokenizer, Any]:
+    """Tokenizer and model of an experiment that makes its own."""
     if run is not None and (run.path / "tokenizer").is_dir():
         tokenizer = load_tokenizer_of(run)
     else:
@@ -152,8 +169,8 @@ def _from_scratch(
         param_dtype=experiment.model.param_dtype,
         attention=experiment.model.attention,
     )
-    _check_attention(experiment, config, mesh)
-    _check_patterns(experiment, config)
+    check_attention(experiment, config, mesh)
+    check_patterns(experiment, config)
     return tokenizer, models.Decoder(config, mesh=mesh)
 
 
@@ -171,7 +188,7 @@ def _from_weights(
     source = settings.weights or ""
     if is_run(Path(source)):
         run = RunFolder.open(source)
-        _check_patterns(experiment, load_decoder_config(run))
+        check_patterns(experiment, load_decoder_config(run))
         model, base = load_stage(
             run, dtype=settings.dtype, param_dtype=settings.param_dtype, mesh=mesh
         )
@@ -179,8 +196,8 @@ def _from_weights(
     folder = models.resolve(source, revision=settings.revision, weights=False)
     tokenizer = tokenizer_of(folder)
     config = models.read_decoder_config(folder, family=settings.family)
-    _check_attention(experiment, config, mesh)
-    _check_patterns(experiment, config)
+    check_attention(experiment, config, mesh)
+    check_patterns(experiment, config)
     model, base = models.load(
         source,
         revision=settings.revision,
@@ -194,7 +211,7 @@ def _from_weights(
     return tokenizer, model, base
 
 
-def _check_attention(experiment: Experiment, config: models.DecoderConfig, mesh: Mesh) -> None:
+def check_attention(experiment: Experiment, config: models.DecoderConfig, mesh: Mesh) -> None:
     """Refuses a kernel of attention that cannot work here, before weights are read."""
     models.check_kernel(
         experiment.model.attention,
@@ -205,7 +222,7 @@ def _check_attention(experiment: Experiment, config: models.DecoderConfig, mesh:
     )
 
 
-def _check_patterns(experiment: Experiment, config: models.DecoderConfig) -> None:
+def check_patterns(experiment: Experiment, config: models.DecoderConfig) -> None:
     """Refuses patterns that name no weight of the model, before weights are read."""
     for stage in ("finetune", "unlearn"):
         _trainable(experiment, stage, models.Decoder(config))
@@ -220,7 +237,7 @@ def _trainable(
     )
 
 
-def _check_rows(experiment: Experiment, mesh: Mesh) -> None:
+def check_rows(experiment: Experiment, mesh: Mesh) -> None:
     """Refuses batches that the mesh cannot divide: every device would get a copy of them."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     unlearn, finetune = experiment.unlearn, experiment.finetune

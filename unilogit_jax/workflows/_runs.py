@@ -13,6 +13,7 @@ from unilogit_jax.data import Tokenizer, load_tokenizer
 from unilogit_jax.errors import CheckpointError, suggest
 from unilogit_jax.run import RunFolder, read_json, write_json
 from unilogit_jax.train import Checkpoints
+from unilogit_jax.train.watch import BEST
 
 MODEL_FILE = "model.json"
 """The model's shape, beside the run's other files."""
@@ -40,7 +41,7 @@ def stages_of(run: RunFolder) -> list[str]:
     """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
     folder = run.checkpoints
     names = [p.name for p in folder.iterdir() if any(q.name.isdigit() for q in p.iterdir())]
-    names = [name for name in names if not name.endswith(ADAPTERS)]
+    names = [name for name in names if not name.endswith((ADAPTERS, BEST))]
     order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 

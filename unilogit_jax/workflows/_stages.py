@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import jax
 
 from unilogit_jax import models
-from unilogit_jax.config import Training
-from unilogit_jax.data import (
-    Batches,
-    PackingWish,
-    Rows,
-    finetune_batches,
-    unlearning_batches,
-)
-from unilogit_jax.methods import Finetune, Method
+from unilogit_jax.accelerators import accelerator_of
+from unilogit_jax.data import Rows
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.evaluation import Evaluator, summarize
+from unilogit_jax.methods import Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
-    EVERYTHING,
     Checkpoints,
     Stage,
-    Trainable,
-    count_steps,
+    Watch,
     fit,
     init_state,
-    make_optimizer,
-    make_step,
     reference_for,
 )
-from unilogit_jax.types import ModelOutput
+from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._runs import ADAPTERS
+from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program
+
+_SMALL_STEPS = (
+    "stage {name}: most steps are below half the rounding unit of the bfloat16 weights (below_ulp "
+    "in metrics.jsonl). Stochastic rounding keeps their mean but adds noise; "
+    "model.param_dtype=float32 or a larger learning_rate avoids it."
+)
 
 
 def train_stage(
@@ -45,16 +44,11 @@ def train_stage(
     console: Console,
 ) -> Any:
     """Finetunes on rows, from `start` or from freshly drawn weights; returns the weights."""
-    training = prepared.experiment.finetune
     params = start
     if params is None:
         _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
-    packing = _packing(prepared, training, len(rows))
-    batches = finetune_batches(rows, batch_size=training.batch_size, seed=seed, packing=packing)
-    weights = _whole_model(prepared, "finetune", params)
-    return _run_stage(
-        prepared, name, Finetune(), batches, weights, training, len(rows), run, console
-    )
+    program = finetune_program(prepared, name, rows, params, seed=seed)
+    return _run_stage(prepared, program, run, console)
 
 
 def unlearn_stage(
@@ -63,11 +57,16 @@ def unlearn_stage(
     method: Method,
     *,
     start: Any,
+    evaluator: Evaluator,
+    before: Mapping[str, float],
     run: RunFolder,
     console: Console,
 ) -> Any:
-    """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is."""
-    training = prepared.experiment.unlearn
+    """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is.
+
+    Where the configuration asks for it, weights are evaluated on the way; `before` are the numbers
+    of `start`.
+    """
     references, ref_head = reference_for(
         method,
         models.apply_fn(prepared.model),
@@ -76,154 +75,94 @@ def unlearn_stage(
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
     )
-    batches = unlearning_batches(
-        prepared.forget,
-        prepared.retain,
-        batch_size=training.batch_size,
-        retain_size=training.retain_size,
-        seed=prepared.experiment.output.seed,
-        sampling=training.retain_sampling,
-        packing=_packing(prepared, training, len(prepared.forget)),
-        **references,
+    program = unlearn_program(
+        prepared, name, method, start, references=references, ref_head=ref_head
     )
-    count, lora = len(prepared.forget), prepared.lora
-    if lora is None:
-        weights = _whole_model(prepared, "unlearn", start, ref_head)
-        return _run_stage(prepared, name, method, batches, weights, training, count, run, console)
-    seed = prepared.experiment.output.seed
-    weights = _Weights(
-        trained=lora.init(prepared.model, jax.random.key(seed), mesh=prepared.mesh),
-        axes=lora.logical_axes(prepared.model),
-        apply_fn=models.lora_apply_fn(prepared.model, lora),
-        ref_head=ref_head,
-        frozen=start,
-        seed=seed if lora.dropout > 0 else None,
-    )
-    adapters = _run_stage(
-        prepared, f"{name}{ADAPTERS}", method, batches, weights, training, count, run, console
-    )
-    merged = models.merge_lora(start, adapters, lora)
-    with Checkpoints(run.checkpoints / name) as checkpoints:
-        if checkpoints.latest() is None:
-            checkpoints.save(1, {"params": merged}, {"stage": name, "merged": True})
-    return merged
+    lora = prepared.lora
+
+    def whole(trained: Any) -> Any:
+        return trained if lora is None else models.merge_lora(start, trained, lora)
+
+    watch = {
+        "watch": _watch(prepared, before),
+        "evaluate": lambda trained: summarize(evaluator(whole(trained))),
+    }
+    trained = _run_stage(prepared, program, run, console, **watch)
+    params = whole(trained)
+    if lora is not None:
+        with Checkpoints(run.checkpoints / name) as checkpoints:
+            if checkpoints.latest() is None:
+                checkpoints.save(1, {"params": params}, {"stage": name, "merged": True})
+    return params
 
 
-class _Weights(NamedTuple):
-    """What a stage trains, and how it makes a model of it."""
-
-    trained: Any
-    axes: Any
-    apply_fn: Callable[..., ModelOutput]
-    ref_head: Any = None
-    frozen: Any = None
-    seed: int | None = None
-    """Of dropout, where there is any."""
-    trainable: Trainable = EVERYTHING
-
-
-def _whole_model(
-    prepared: Prepared,
-    stage: Literal["finetune", "unlearn"],
-    params: Any,
-    ref_head: Any = None,
-) -> _Weights:
-    trainable = prepared.trainable(stage)
-    model = prepared.model.clone(trained=trainable.span)
-    return _Weights(
-        params, models.logical_axes(model), models.apply_fn(model), ref_head, trainable=trainable
-    )
-
-
-_SMALL_STEPS = (
-    "stage {name}: most steps are below half the rounding unit of the bfloat16 weights (below_ulp "
-    "in metrics.jsonl). Stochastic rounding keeps their mean but adds noise; "
-    "model.param_dtype=float32 or a larger learning_rate avoids it."
-)
-
-
-def _packing(prepared: Prepared, training: Training, rows: int) -> PackingWish | None:
-    if training.packing is None:
+def _watch(prepared: Prepared, before: Mapping[str, float]) -> Watch | None:
+    rule = prepared.experiment.watch
+    if rule is None:
         return None
-    shape = prepared.mesh.shape
-    parts = shape["data"] * shape["fsdp"] * training.microbatches
-    updates = _count_steps(training, rows)
-    return PackingWish(updates=updates, length=training.packing, multiple=parts)
-
-
-def _count_steps(training: Training, rows: int) -> int:
-    return count_steps(
-        rows, batch_size=training.batch_size, steps=training.steps, epochs=training.epochs
+    for key, number in (("utility", rule.utility), ("forget", rule.forget)):
+        if number not in before:
+            raise ConfigError(
+                f"watch.{key} {number} is not measured on this data; choose one of: "
+                f"{', '.join(name for name in before if name.startswith(number[:6]))}."
+            )
+    return Watch(
+        every=rule.every,
+        start=before,
+        utility=rule.utility,
+        forget=rule.forget,
+        floor=rule.utility_floor,
+        target=rule.forget_target,
     )
 
 
 def _run_stage(
-    prepared: Prepared,
-    name: str,
-    method: Method,
-    batches: Batches,
-    weights: _Weights,
-    training: Training,
-    rows: int,
-    run: RunFolder,
-    console: Console,
+    prepared: Prepared, program: Program, run: RunFolder, console: Console, **watch: Any
 ) -> Any:
-    output = prepared.experiment.output
-    steps = _count_steps(training, rows)
-    optimizer = make_optimizer(
-        steps,
-        learning_rate=training.learning_rate,
-        name=training.optimizer,
-        schedule=training.schedule,
-        warmup=training.warmup,
-        weight_decay=training.weight_decay,
-        clip=training.clip,
-    )
+    name, training = program.name, program.training
+    output, config = prepared.experiment.output, prepared.model.config
+    weights, mesh = program.weights, prepared.mesh
     state, shardings = init_state(
         weights.trained,
-        optimizer,
+        program.optimizer(),
         axes=weights.axes,
-        mesh=prepared.mesh,
+        mesh=mesh,
         ref_head=weights.ref_head,
         trainable=weights.trainable,
     )
-    step_fn = make_step(
-        method,
-        weights.apply_fn,
-        optimizer,
-        prepared.mesh,
-        shardings=shardings,
-        frozen=weights.frozen,
-        trainable=weights.trainable,
-        seed=weights.seed,
-        rounding_seed=output.seed,
-        microbatches=training.microbatches,
-    )
+    accelerator = accelerator_of(mesh.devices.flat[0])
     stage = Stage(
         name=name,
-        step_fn=step_fn,
-        batch_at=batches,
-        steps=steps,
-        mesh=prepared.mesh,
+        step_fn=program.step(prepared, shardings),
+        batch_at=program.batches,
+        steps=program.updates,
+        mesh=mesh,
         checkpoint_every=output.checkpoint_every,
         log_every=output.log_every,
         max_skipped=training.max_skipped,
+        settings=settings_of(prepared.experiment, program.section, program.method),
+        flops_of=partial(models.update_flops, config, frozen=weights.frozen is not None),
+        peak=accelerator.flops * mesh.size if accelerator else None,
+        profile=run.profile / name if output.profile else None,
+        memory_advice=memory_advice(prepared.experiment, program.section),
+        **watch,
     )
     log = MetricsLog(run.metrics)
     folder = run.checkpoints / name
     with (
-        console.stage(name, total=steps) as progress,
+        console.stage(name, total=program.updates) as progress,
         Checkpoints(folder, keep=output.keep_checkpoints) as checkpoints,
     ):
-        if batches.packing is not None:
-            progress.note(str(batches.packing))
+        if program.batches.packing is not None:
+            progress.note(str(program.batches.packing))
         log.truncate_after(name, checkpoints.latest() or 0)
 
         def write(**line: Any) -> None:
             for bad in log.write(**line):
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
             # While the rate still rises, steps are small for a while only.
-            if line["step"] > training.warmup * steps and line.get("below_ulp", 0.0) > 0.5:
+            risen = line["step"] > training.warmup * program.updates
+            if risen and line.get("below_ulp", 0.0) > 0.5:
                 console.warn(_SMALL_STEPS.format(name=name))
 
         return fit(stage, state, checkpoints, progress=progress, log=write).params

@@ -55,7 +55,16 @@ def unlearn(
         start = _start_and_gold(prepared, evaluator, results, run, console)
         rivals = [(rival, f"{UNLEARN}-{rival.name}", rival.name) for rival in experiment.compare]
         for chosen, stage, column in [(method, UNLEARN, "after"), *rivals]:
-            params = unlearn_stage(prepared, stage, chosen, start=start, run=run, console=console)
+            params = unlearn_stage(
+                prepared,
+                stage,
+                chosen,
+                start=start,
+                evaluator=evaluator,
+                before=results.summaries()["before"],
+                run=run,
+                console=console,
+            )
             with console.stage(f"evaluating {column}"):
                 results.evaluations[column] = evaluator(params)
         _finish(run, console, results, title=title, experiment=experiment)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stage's weights depend on, and what to change where its memory does not suffice."""
+
+from typing import Any, Literal
+
+from unilogit_jax.config import Experiment
+from unilogit_jax.methods import Method
+
+_SECTIONS = {"finetune": ("model", "data", "finetune"), "unlearn": ("model", "data", "unlearn")}
+_FREE = {
+    "model": ("remat", "attention"),
+    "data": ("dir",),
+    "finetune": ("microbatches", "max_skipped"),
+    "unlearn": ("microbatches", "max_skipped"),
+}
+"""Keys that change how a stage is computed, and not what: the resumed run may have others."""
+
+
+def settings_of(
+    experiment: Experiment, section: Literal["finetune", "unlearn"], method: Method
+) -> dict[str, Any]:
+    """Dotted key -> value, of all keys that the weights of a stage depend on."""
+    whole = experiment.model_dump(mode="json")
+    trees: dict[str, Any] = {name: whole[name] for name in _SECTIONS[section]}
+    trees["output"] = {"seed": experiment.output.seed}
+    if section == "unlearn":
+        trees["method"] = {name: getattr(method, name) for name in vars(method)}
+        trees["lora"] = whole["lora"]
+    flat = _flatten(trees)
+    free = {f"{name}.{key}" for name, keys in _FREE.items() for key in keys}
+    return {key: value for key, value in flat.items() if key not in free}
+
+
+def memory_advice(experiment: Experiment, section: Literal["finetune", "unlearn"]) -> str:
+    """The three keys that decide how much memory a stage needs, with what they are now."""
+    training, mesh = getattr(experiment, section), experiment.mesh
+    shape = f"data {mesh.data}, fsdp {mesh.fsdp}, tensor {mesh.tensor}"
+    return (
+        f"Change one of: model.remat (now {experiment.model.remat}; dots saves some activations, "
+        f"full most), {section}.microbatches (now {training.microbatches}; a larger divisor of the "
+        f"rows), mesh (now {shape}; more devices in fsdp or tensor). Weights and optimizer take "
+        f"less with lora, or with model.param_dtype=bfloat16 and {section}.optimizer=adafactor."
+    )
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or (prefix and not tree):
+        # Tuples come back from JSON as lists.
+        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat

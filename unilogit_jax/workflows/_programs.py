@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each stage of a run computes: its batches, weights, optimizer and step; nothing runs yet."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from unilogit_jax import models
+from unilogit_jax.config import Training
+from unilogit_jax.data import (
+    Batches,
+    PackingWish,
+    Rows,
+    finetune_batches,
+    unlearning_batches,
+)
+from unilogit_jax.methods import Finetune, Method
+from unilogit_jax.train import (
+    EVERYTHING,
+    Trainable,
+    TrainState,
+    count_steps,
+    make_optimizer,
+    make_step,
+)
+from unilogit_jax.types import Head, ModelOutput
+from unilogit_jax.workflows._prepare import Prepared
+from unilogit_jax.workflows._runs import ADAPTERS
+
+Section = Literal["finetune", "unlearn"]
+
+
+class Weights(NamedTuple):
+    """What a stage trains, and how it makes a model of it. Arrays, or their shapes for a plan."""
+
+    trained: Any
+    axes: Any
+    apply_fn: Callable[..., ModelOutput]
+    ref_head: Head | None = None
+    frozen: Any = None
+    seed: int | None = None
+    """Of dropout, where there is any."""
+    trainable: Trainable = EVERYTHING
+
+
+class Program(NamedTuple):
+    """One stage."""
+
+    name: str
+    section: Section
+    """The part of the configuration that sets its training."""
+    method: Method
+    batches: Batches
+    weights: Weights
+    training: Training
+    updates: int
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimizer and its schedule."""
+        training = self.training
+        return make_optimizer(
+            self.updates,
+            learning_rate=training.learning_rate,
+            name=training.optimizer,
+            schedule=training.schedule,
+            warmup=training.warmup,
+            weight_decay=training.weight_decay,
+            clip=training.clip,
+        )
+
+    def step(self, prepared: Prepared, shardings: TrainState) -> Any:
+        """The jitted update."""
+        weights = self.weights
+        return make_step(
+            self.method,
+            weights.apply_fn,
+            self.optimizer(),
+            prepared.mesh,
+            shardings=shardings,
+            frozen=weights.frozen,
+            trainable=weights.trainable,
+            seed=weights.seed,
+            rounding_seed=prepared.experiment.output.seed,
+            microbatches=self.training.microbatches,
+        )
+
+
+def finetune_program(
+    prepared: Prepared, name: str, rows: Rows, params: Any, *, seed: int
+) -> Program:
+    """Finetuning on some rows."""
+    training = prepared.experiment.finetune
+    updates = _updates(training, rows)
+    batches = finetune_batches(
+        rows,
+        batch_size=training.batch_size,
+        seed=seed,
+        packing=_packing(prepared, training, updates),
+    )
+    weights = _whole_model(prepared, "finetune", params)
+    return Program(name, "finetune", Finetune(), batches, weights, training, updates)
+
+
+def unlearn_program(
+    prepared: Prepared,
+    name: str,
+    method: Method,
+    params: Any,
+    *,
+    references: Mapping[str, np.ndarray],
+    ref_head: Head | None,
+) -> Program:
+    """Unlearning, of all weights or with adapters; `references` are those of `reference_for`."""
+    training, seed = prepared.experiment.unlearn, prepared.experiment.output.seed
+    updates = _updates(training, prepared.forget)
+    batches = unlearning_batches(
+        prepared.forget,
+        prepared.retain,
+        batch_size=training.batch_size,
+        retain_size=training.retain_size,
+        seed=seed,
+        sampling=training.retain_sampling,
+        packing=_packing(prepared, training, updates),
+        **references,
+    )
+    if prepared.lora is None:
+        weights = _whole_model(prepared, "unlearn", params, ref_head)
+    else:
+        weights = _adapters(prepared, prepared.lora, params, ref_head)
+        name += ADAPTERS
+    return Program(name, "unlearn", method, batches, weights, training, updates)
+
+
+def _whole_model(
+    prepared: Prepared, section: Section, params: Any, ref_head: Head | None = None
+) -> Weights:
+    trainable = prepared.trainable(section)
+    model = prepared.model.clone(trained=trainable.span)
+    axes = models.logical_axes(model)
+    return Weights(params, axes, models.apply_fn(model), ref_head, trainable=trainable)
+
+
+def _adapters(prepared: Prepared, lora: models.Lora, params: Any, ref_head: Head | None) -> Weights:
+    model, mesh, seed = prepared.model, prepared.mesh, prepared.experiment.output.seed
+    planned = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
+    return Weights(
+        trained=lora.shapes(model)
+        if planned
+        else lora.init(model, jax.random.key(seed), mesh=mesh),
+        axes=lora.logical_axes(model),
+        apply_fn=models.lora_apply_fn(model, lora),
+        ref_head=ref_head,
+        frozen=params,
+        seed=seed if lora.dropout > 0 else None,
+    )
+
+
+def _packing(prepared: Prepared, training: Training, updates: int) -> PackingWish | None:
+    if training.packing is None:
+        return None
+    shape = prepared.mesh.shape
+    parts = shape["data"] * shape["fsdp"] * training.microbatches
+    return PackingWish(updates=updates, length=training.packing, multiple=parts)
+
+
+def _updates(training: Training, rows: Rows) -> int:
+    return count_steps(
+        len(rows), batch_size=training.batch_size, steps=training.steps, epochs=training.epochs
+    )
