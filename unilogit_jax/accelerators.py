@@ -98,5 +98,6 @@ def _quiet_libtpu() -> None:
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_LOG_DIR": "disabled",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # a plan beside another, or beside a run
     }.items():
         os.environ.setdefault(key, value)

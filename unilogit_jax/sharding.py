@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unilogit_jax.errors import ConfigError
@@ -33,6 +34,8 @@ RULES: dict[str, tuple[str, ...]] = {
 def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = None) -> Mesh:
     """A mesh with the axes data, fsdp, tensor; at most one size may be -1, "all that remain".
 
+    On TPUs, neighbours on an axis are neighbours on the board as far as its wiring allows.
+
     Example:
       >>> dict(make_mesh(fsdp=1, devices=jax.devices()[:1]).shape)
       {'data': 1, 'fsdp': 1, 'tensor': 1}
@@ -54,9 +57,20 @@ def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = 
             f"mesh: {shape} needs {math.prod(sizes)} devices, there are {len(devices)}. "
             "Set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is there."
         )
-    grid = np.asarray(devices).reshape(sizes)
+    grid = _by_wiring(sizes, devices)
     kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
     return Mesh(grid, AXES, axis_types=kinds)
+
+
+def _by_wiring(sizes: list[int], devices: list[Any]) -> np.ndarray:
+    """The devices in an order in which those that exchange most lie beside each other."""
+    plain = np.asarray(devices).reshape(sizes)
+    if devices[0].platform != "tpu":
+        return plain
+    try:
+        return create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    except AssertionError:  # v4, where each core of a chip is a device
+        return plain
 
 
 def partition_spec(
