@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained and untrained weights: what patterns name, what stays bit for bit, what is kept."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -244,6 +246,21 @@ def test_bfloat16_weights_have_float32_moments_and_follow_the_float32_run(rig, t
     slow = make_optimizer(6, learning_rate=1e-6, warmup=0.0)
     _, _, _, metrics = one_update(rig(ONE, param_dtype="bfloat16"), EVERYTHING, slow)
     assert float(metrics["below_ulp"]) > 0.9
+
+
+def test_every_update_rounds_anew_and_the_same_update_alike(rig):
+    one = rig(ONE, param_dtype="bfloat16")
+    one.optimizer = make_optimizer(6, learning_rate=1e-3, warmup=0.0)
+    step = make_step(one.method, one.apply, one.optimizer, one.mesh)
+    batch = put_batch(one.batches(0), one.mesh)
+
+    def weights(number):
+        state = replace(one.state()[0], step=jnp.asarray(number, jnp.int32))
+        return np.asarray(step(state, batch)[0].params["embed"]["kernel"], np.float32)
+
+    first, again, second = weights(0), weights(0), weights(1)
+    np.testing.assert_array_equal(first, again)
+    assert np.mean(first != second) > 0.1
 
 
 def test_microbatches_of_bfloat16_weights_add_up_in_float32(rig):
