@@ -103,7 +103,9 @@ def _values(field: dict[str, Any], schema: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(field["enum"])
     if field["type"] == "array":
-        return "a list of methods"
+        return "a list of texts" if field["items"].get("type") == "string" else "a list of methods"
+    if field["type"] == "object":
+        return f"text: {_values(field['additionalProperties'], schema)}"
     if field["type"] == "null":
         return "null"
     bounds = " and ".join(f"{sign} {field[key]}" for key, sign in _BOUNDS.items() if key in field)

@@ -68,6 +68,15 @@ def test_all_errors_come_at_once_with_lines_in_file_order(write):
         ("unlearn: {steps: 0}", "line 4  'unlearn.steps' wants a number of at least 1, got 0."),
         ("unlearn: {steps: true}", "line 4  'unlearn.steps' wants a whole number, got true."),
         ("unlearn: {steps: 3.0}", "line 4  'unlearn.steps' wants a whole number, got 3.0."),
+        (
+            "unlearn: {learning_rates: {embed: yes}}",
+            "line 4  'unlearn.learning_rates.embed' wants a number, got true.",
+        ),
+        (
+            "unlearn: {learning_rates: {embed: 0}}",
+            "line 4  'unlearn.learning_rates.embed' wants a number above 0, got 0.",
+        ),
+        ("unlearn: {trainable: embed}", "line 4  'unlearn.trainable' wants a list, got 'embed'."),
         ("unlearn: {clip: yes}", "line 4  'unlearn.clip' wants a number, got true."),
         ("unlearn: {clip: .inf}", "line 4  'unlearn.clip' wants a finite number, got inf."),
         ("unlearn: {warmup: 1}", "line 4  'unlearn.warmup' wants a number below 1, got 1."),

@@ -157,3 +157,60 @@ def test_one_and_eight_devices_give_the_same_logits_and_gradients(make_tiny, rng
     one = grads(model, params, batch)
     eight = grads(dataclasses.replace(model, mesh=mesh), spread, put_batch(batch, mesh))
     jax.tree.map(close, one, eight)
+
+
+def backward_layers(jaxpr):
+    """Layers that the scans of a program go through in reverse, one per turn for one period."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan" and equation.params["reverse"]:
+            total += equation.params["length"]
+        elif equation.primitive.name in ("jit", "pjit"):
+            total += backward_layers(equation.params["jaxpr"].jaxpr)
+    return total
+
+
+LOCAL = {"plain": (), "alternating": (True, False) * 4, "mixed": (True, True, False, True) * 2}
+
+
+@pytest.mark.parametrize("kinds", LOCAL)
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_a_range_of_trained_layers_changes_no_value_and_ends_the_backward_pass_at_it(
+    make_tiny, rng, kinds, remat
+):
+    local = LOCAL[kinds]
+    model, params = make_tiny(layers=8, local_layers=local, window=3 if local else None)
+    tokens = jnp.asarray(rng.integers(0, 64, (2, 9)))
+    down = params["layers"]["mlp"]["down_proj"]["kernel"]
+
+    def total(model, part):
+        new = dict(params["layers"], mlp=dict(params["layers"]["mlp"]))
+        new["mlp"]["down_proj"] = {"kernel": down.at[3:5].set(part)}
+        hidden = model.apply({"params": {**params, "layers": new}}, tokens).hidden
+        return jnp.sum(jnp.sin(hidden))
+
+    model = model.clone(remat=remat)
+    run = [
+        jax.value_and_grad(lambda part, m=m: total(m, part))
+        for m in (model, model.clone(trained=(3, 5)))
+    ]
+    (value, grads), (split_value, split_grads) = (jax.jit(f)(down[3:5]) for f in run)
+    assert float(split_value) == pytest.approx(float(value), rel=1e-6)
+    assert np.abs(split_grads - grads).max() <= 1e-5 * np.abs(grads).max()
+    if kinds == "plain":
+        lengths = [backward_layers(jax.make_jaxpr(f)(down[3:5]).jaxpr) for f in run]
+        assert lengths == [8, 5]
+
+
+def test_the_layers_outside_the_trained_range_have_no_gradient(make_tiny, rng):
+    model, params = make_tiny(layers=4)
+    tokens = jnp.asarray(rng.integers(0, 64, (2, 9)))
+
+    def total(params):
+        return jnp.sum(
+            jnp.sin(model.clone(trained=(1, 3)).apply({"params": params}, tokens).hidden)
+        )
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(params)["layers"]):
+        assert not np.any(leaf[0]) and not np.any(leaf[3])
+        assert np.any(leaf[1]) and np.any(leaf[2])

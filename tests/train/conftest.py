@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tiny model, tiny rows, and a function that makes a training stage of them."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from unilogit_jax import models, sharding
 from unilogit_jax.data import Rows, unlearning_batches
 from unilogit_jax.methods import Unilogit
 from unilogit_jax.train import (
+    EVERYTHING,
     Checkpoints,
     Stage,
     fit,
@@ -53,12 +55,18 @@ class Rig:
     """The pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
 
     def __init__(
-        self, mesh_sizes: dict[str, int], method: Any = None, steps: int = 6, **options: Any
+        self,
+        mesh_sizes: dict[str, int],
+        method: Any = None,
+        steps: int = 6,
+        param_dtype: str = "float32",
+        **options: Any,
     ):
         count = int(np.prod(list(mesh_sizes.values())))
         self.mesh = sharding.make_mesh(**mesh_sizes, devices=jax.devices()[:count])
         self.method = Unilogit(retain_weight=2.0) if method is None else method
-        self.model, self.params = models.init(CONFIG, jax.random.key(1), mesh=self.mesh)
+        config = dataclasses.replace(CONFIG, param_dtype=param_dtype)
+        self.model, self.params = models.init(config, jax.random.key(1), mesh=self.mesh)
         self.apply = models.apply_fn(self.model)
         self.forget, retain = make_rows(24, 12, 0), make_rows(40, 16, 1)
         self.optimizer = make_optimizer(steps, learning_rate=1e-2, schedule="cosine")
@@ -68,7 +76,7 @@ class Rig:
         self.batches = unlearning_batches(
             self.forget, retain, batch_size=8, retain_size=16, seed=0, **extra, **options
         )
-        self.steps = steps
+        self.steps, self.trainable = steps, EVERYTHING
 
     def state(self):
         return init_state(
@@ -77,12 +85,20 @@ class Rig:
             axes=models.logical_axes(self.model),
             mesh=self.mesh,
             ref_head=self.ref_head,
+            trainable=self.trainable,
         )
 
     def stage(self, **changes: Any) -> Stage:
         _, shardings = self.state()
         options = {"steps": self.steps, "checkpoint_every": 2, "log_every": 1} | changes
-        step_fn = make_step(self.method, self.apply, self.optimizer, self.mesh, shardings=shardings)
+        step_fn = make_step(
+            self.method,
+            self.apply,
+            self.optimizer,
+            self.mesh,
+            shardings=shardings,
+            trainable=self.trainable,
+        )
         return Stage(
             name="unlearn", step_fn=step_fn, batch_at=self.batches, mesh=self.mesh, **options
         )

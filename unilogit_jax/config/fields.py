@@ -61,8 +61,11 @@ def _at(path: KeyPath, tree: Any) -> tuple[Any, Any]:
         if isinstance(value, list) and key.isdigit():
             value = value[int(key)]
             continue
-        section = _section(annotation, value)
-        annotation = _fields(section).get(key) if section else None
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            section = _section(annotation, value)
+            annotation = _fields(section).get(key) if section else None
         value = value.get(key) if isinstance(value, dict) else None
     return annotation, value
 

@@ -187,10 +187,12 @@ def _check(pattern: str, leaves: list[_Leaf], key: str) -> None:
     count = max((leaf.layers or 0 for leaf in leaves), default=0)
     wanted = parsed.layers
     if wanted is not None and (not wanted or _below(parsed, count) < len(wanted)):
-        raise ConfigError(
-            f"{key}: '{pattern}' is not about layers of this model, which are counted from 0 to "
-            f"{count - 1}; write the lower number first."
+        why = (
+            f"those of this model are 0 to {count - 1}"
+            if wanted
+            else "the lower number comes first"
         )
+        raise ConfigError(f"{key}: '{pattern}' names no such layers: {why}.")
     if any(leaf.matched(parsed) for leaf in leaves):
         return
     numbered = wanted is not None

@@ -160,9 +160,10 @@ def _run_stage(
         def write(**line: Any) -> None:
             for bad in log.write(**line):
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
-            # While the rate still rises, steps are small for a while only.
-            risen = line["step"] > training.warmup * program.updates
-            if risen and line.get("below_ulp", 0.0) > 0.5:
+            # Where the rate is about its peak: in warm-up and decay small steps mean nothing.
+            share = line["step"] / program.updates
+            at_peak = training.warmup < share <= (1 + training.warmup) / 2
+            if at_peak and line.get("below_ulp", 0.0) > 0.5:
                 console.warn(_SMALL_STEPS.format(name=name))
 
         return fit(stage, state, checkpoints, progress=progress, log=write).params
