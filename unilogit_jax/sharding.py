@@ -126,10 +126,30 @@ def head_sharding(head: Head, hidden_shape: tuple[int, ...], mesh: Mesh) -> Head
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Places a host batch on the mesh, its rows divided over data and fsdp."""
+    """Places a host batch on the mesh, its rows divided over data and fsdp.
+
+    Every process has the whole batch, which is a function of (seed, i), and hands its own devices
+    their rows.
+    """
 
     def put(x: Any) -> jax.Array:
         axes = ("batch", *([None] * (x.ndim - 1)))
-        return jax.device_put(x, NamedSharding(mesh, partition_spec(axes, x.shape, mesh)))
+        where = NamedSharding(mesh, partition_spec(axes, x.shape, mesh))
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
     return jax.tree.map(put, batch)
+
+
+def fetch(x: jax.Array) -> np.ndarray:
+    """A whole array on the host; every process has to ask for those that lie on several.
+
+    Example:
+      >>> fetch(jax.numpy.arange(3)).tolist()
+      [0, 1, 2]
+
+    """
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(x, tiled=True))

@@ -4,6 +4,7 @@
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from unilogit_jax import __version__
@@ -46,11 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Preempted as error:
-        print(error, file=sys.stderr)
+        _say(error)
         return 143
     except UnilogitError as error:
-        print(error, file=sys.stderr)
+        _say(error)
+        _leave_alone(error, 2)
         return 2
+    except Exception as error:
+        _leave_alone(error, 1)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -81,6 +86,28 @@ def _dispatch(words: list[str]) -> int:
     module.add_arguments(parser)
     arguments = parser.parse(words[1:])
     return 0 if arguments is None else module.run(arguments)
+
+
+def _say(error: UnilogitError) -> None:
+    """One message; with the number of the process where it is not the first of several."""
+    jax = sys.modules.get("jax")
+    number = jax.process_index() if jax and jax.distributed.is_initialized() else 0
+    print(f"process {number}: {error}" if number else error, file=sys.stderr)
+
+
+def _leave_alone(error: Exception, code: int) -> None:
+    """Ends this process at once if the others know nothing of the error.
+
+    The ordinary way out would wait for them for minutes, while they wait for this one.
+    """
+    hosts = sys.modules.get("unilogit_jax.hosts")
+    if hosts is None or not hosts.failed_alone(error):
+        return
+    if code == 1:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _help() -> str:

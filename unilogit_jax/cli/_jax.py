@@ -1,8 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of JAX that belong to the command line: the cache of compiled programs."""
+"""JAX at the start of a command: the cache of compiled programs, and the other hosts of a run."""
 
 import os
 from pathlib import Path
+
+
+def start_jax() -> None:
+    """What verbs that train or measure do first: they may be one process of several.
+
+    Raises:
+      ConfigError: the environment speaks of other processes, which are not found.
+
+    """
+    use_compilation_cache()
+    from unilogit_jax.hosts import start_hosts
+
+    start_hosts()
 
 
 def cache_folder() -> Path | None:

@@ -58,6 +58,7 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
 
     """
     from unilogit_jax import workflows
+    from unilogit_jax.hosts import agreed
 
     if args.resume is not None:
         if args.config or args.out:
@@ -70,6 +71,6 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
         raise UnilogitError(
             "name a config, such as toy or my.yaml; 'unilogit ls configs' lists some."
         )
-    experiment, notes = read(args)
+    experiment, notes = agreed(lambda: read(args))
     start(experiment, out=args.out, notes=notes)
     return 0

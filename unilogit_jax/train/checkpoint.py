@@ -24,8 +24,13 @@ class Checkpoints:
 
         self._ocp = ocp
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, single_host_load_and_broadcast=True
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        # The loop asks JAX whether to stop, with numbers that go on from stage to stage; Orbax
+        # would ask with its own in between.
+        self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -24,6 +24,7 @@ from unilogit_jax.data import (
 )
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator
+from unilogit_jax.hosts import agreed
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._runs import is_run, load_stage, load_tokenizer_of
@@ -158,7 +159,7 @@ def _from_weights(
     settings = experiment.model
     source = settings.weights or ""
     if is_run(Path(source)):
-        run = RunFolder.open(source)
+        run = agreed(lambda: RunFolder.open(source))
         model, base = load_stage(run, dtype=settings.dtype, mesh=mesh)
         return load_tokenizer_of(run), model, base
     folder = models.resolve(source, revision=settings.revision, weights=False)

@@ -15,6 +15,7 @@ from unilogit_jax.data import (
     finetune_batches,
     unlearning_batches,
 )
+from unilogit_jax.hosts import is_first
 from unilogit_jax.methods import Finetune, Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
@@ -196,10 +197,11 @@ def _run_stage(
     ):
         if batches.packing is not None:
             progress.note(str(batches.packing))
-        log.truncate_after(name, checkpoints.latest() or 0)
+        if is_first():
+            log.truncate_after(name, checkpoints.latest() or 0)
 
         def write(**line: Any) -> None:
-            for bad in log.write(**line):
+            for bad in log.write(**line) if is_first() else ():
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
 
         return fit(stage, state, checkpoints, progress=progress, log=write).params
