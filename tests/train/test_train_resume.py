@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from unilogit_jax.errors import CheckpointError, TrainingError
-from unilogit_jax.train import Checkpoints, fingerprint
+from unilogit_jax.train import Checkpoints, fingerprint, resume
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
 EIGHT = {"data": 1, "fsdp": 4, "tensor": 2}
+FSDP = {"data": 1, "fsdp": 8, "tensor": 1}
 
 
 def same(a, b):
@@ -59,10 +60,23 @@ def test_a_finished_run_resumes_to_its_end_at_once(rig, tmp_path):
     assert lines == [] and same(done.params, again.params)
 
 
-def test_a_checkpoint_of_eight_devices_is_read_on_one(rig, tmp_path):
-    eight, _ = rig(EIGHT).run(tmp_path / "run")
-    one, _ = rig(ONE).run(tmp_path / "run")
-    assert same(eight.params, one.params)
+@pytest.mark.parametrize("sizes", [ONE, EIGHT], ids=["one", "eight"])
+def test_a_checkpoint_goes_on_on_another_mesh_from_the_same_values(rig, tmp_path, sizes):
+    _, whole_lines = rig(FSDP).run(tmp_path / "whole")
+    first = rig(FSDP)
+    with pytest.raises(Stopped):
+        first.run(tmp_path / "parts", interrupted(first.stage(), 4))
+    here, fresh = rig(sizes), rig(FSDP)
+    with Checkpoints(tmp_path / "parts", keep=3) as checkpoints:
+        moved, stayed = (resume(x.stage(), x.state()[0], checkpoints) for x in (here, fresh))
+    assert same(
+        (moved.params, moved.opt_state, moved.step), (stayed.params, stayed.opt_state, stayed.step)
+    )
+    assert {x.sharding.mesh for x in jax.tree.leaves(moved.params)} == {here.mesh}
+    _, lines = rig(sizes).run(tmp_path / "parts")
+    for mine, wanted in zip(lines, whole_lines[4:], strict=True):
+        assert mine.pop("stage") == wanted.pop("stage")
+        assert mine == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_checkpoint_of_a_run_of_another_length_is_refused(rig, tmp_path):

@@ -53,16 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error)
         _leave_alone(error, 2)
         return 2
-    except Exception as error:
-        _leave_alone(error, 1)
-        raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
+        _leave_alone(error, 130)
         return 130
     except BrokenPipeError:
         # The reader of a pipe is gone (`| head`); nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        _leave_alone(error, 1)
+        raise
 
 
 def _dispatch(words: list[str]) -> int:
@@ -90,12 +91,12 @@ def _dispatch(words: list[str]) -> int:
 
 def _say(error: UnilogitError) -> None:
     """One message; with the number of the process where it is not the first of several."""
-    jax = sys.modules.get("jax")
-    number = jax.process_index() if jax and jax.distributed.is_initialized() else 0
+    hosts = sys.modules.get("unilogit_jax.hosts")
+    number = hosts.process_number() if hosts else 0
     print(f"process {number}: {error}" if number else error, file=sys.stderr)
 
 
-def _leave_alone(error: Exception, code: int) -> None:
+def _leave_alone(error: BaseException, code: int) -> None:
     """Ends this process at once if the others know nothing of the error.
 
     The ordinary way out would wait for them for minutes, while they wait for this one.

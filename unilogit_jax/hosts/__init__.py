@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes of one run: how they find each other, agree, and share a folder."""
 
+from unilogit_jax.hosts.find import Start, find_start
 from unilogit_jax.hosts.shared import check_shared
-from unilogit_jax.hosts.start import Start, find_start, start_hosts
+from unilogit_jax.hosts.start import start_hosts
 from unilogit_jax.hosts.talk import (
     agreed,
     by_first,
@@ -10,6 +11,7 @@ from unilogit_jax.hosts.talk import (
     failed_alone,
     from_first,
     is_first,
+    process_number,
     several,
 )
 
@@ -23,6 +25,7 @@ __all__ = [
     "find_start",
     "from_first",
     "is_first",
+    "process_number",
     "several",
     "start_hosts",
 ]

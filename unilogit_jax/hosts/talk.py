@@ -2,11 +2,9 @@
 """What the processes of a run tell each other: values of the first one, failures of any."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-import jax
-import numpy as np
 
 from unilogit_jax.errors import ConfigError, Preempted, TrainingError, UnilogitError
 
@@ -21,12 +19,18 @@ FAILED, FINE = "!", "="
 
 def several() -> bool:
     """Whether this is one of several processes; asks for no devices where it is not."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
     """Whether this process writes: it is the first one, or the only one."""
-    return not several() or jax.process_index() == 0
+    return process_number() == 0
+
+
+def process_number() -> int:
+    """Which one this is; 0 is the first."""
+    return sys.modules["jax"].process_index() if several() else 0
 
 
 def agreed(action: Callable[[], T]) -> T:
@@ -68,8 +72,12 @@ def from_first(make: Callable[[], str]) -> str:
     return exchange(lambda: make() if is_first() else "", str)[1][0]
 
 
-def check_same(what: str, *data: bytes | np.ndarray) -> None:
+def check_same(what: str, *data: Any) -> None:
     """Refuses to go on where the processes have different data.
+
+    Args:
+      what: what it is, for the message.
+      *data: bytes, or arrays whose rows are neighbours in memory.
 
     Raises:
       ConfigError: they do, in every process.
@@ -79,21 +87,21 @@ def check_same(what: str, *data: bytes | np.ndarray) -> None:
         return
     digest = hashlib.blake2b()
     for part in data:
-        digest.update(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+        digest.update(part)
     _, marks = exchange(digest.hexdigest, str)
     others = [str(number) for number, mark in enumerate(marks) if mark != marks[0]]
     if others:
         raise everywhere(
             ConfigError(
-                f"process {', '.join(others)} has other {what} than the first one: start every process "
-                "with the same arguments, files and versions."
+                f"process {', '.join(others)} has other {what} than the first one: start every "
+                "process with the same arguments, files and versions."
             )
         )
 
 
 def failed_alone(error: BaseException) -> bool:
     """Whether the other processes know nothing of an error, and may wait for this one forever."""
-    # Every process has the numbers that training breaks off at, and is asked to stop with the others.
+    # All break off at the same numbers, and are asked to stop together.
     told = isinstance(error, TrainingError | Preempted) or vars(error).get("everywhere", False)
     return several() and not told
 
@@ -131,6 +139,7 @@ def everywhere(error: Exception) -> Exception:
 
 def _gather(text: str) -> list[str]:
     """The texts of all processes, cut to `ROOM` bytes."""
+    import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
     message = np.zeros(ROOM, np.uint8)

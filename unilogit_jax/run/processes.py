@@ -3,7 +3,7 @@
 
 import sys
 
-from unilogit_jax.hosts import is_first
+from unilogit_jax.hosts import process_number
 from unilogit_jax.run.console import Console
 
 
@@ -15,11 +15,8 @@ def make_console() -> Console:
       one that lets warnings through, to standard error and with the number of the process.
 
     """
-    if is_first():
-        return Console()
-    import jax
-
-    return Console(stream=_Warnings(jax.process_index()))
+    number = process_number()
+    return Console(stream=_Warnings(number)) if number else Console()
 
 
 class _Warnings:
