@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -57,7 +58,8 @@ def two():
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, t
     for process in processes:
         process.kill()
     for process in processes:
-        process.communicate()
+        process.wait()
     assert (run / "status").read_text() == "running\n"
     assert len(lines(run)) < 12 + 24
 
@@ -120,6 +122,29 @@ def test_a_signal_to_one_host_makes_all_save_one_update_and_leave(two, tmp_path)
     assert f"process 1: stage target: the machine asked to stop (SIGTERM); update {saved}" in second
     assert [line["step"] for line in lines(run)] == list(range(1, saved + 1))
     assert (run / "status").read_text().startswith("failed: stage target: the machine asked")
+
+
+def test_a_signal_between_two_stages_is_heeded_at_the_next_update(two, tmp_path):
+    run = tmp_path / "run"
+    processes = two("toy", *SETTINGS, "--out", str(run))
+    wait_for(run / "metrics.jsonl", "target", 12, *processes)
+    log = run / "log.txt"
+    while "evaluating before ..." not in log.read_text():
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    for message in ends(processes, 143):
+        assert "stage unlearn: the machine asked to stop (SIGTERM); update 1 of 24" in message
+
+
+def test_a_host_that_fails_alone_does_not_leave_the_others_waiting(two, tmp_path):
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    processes = two("toy", *SETTINGS, "finetune.steps=2000", "--out", str(tmp_path / "run"))
+    wait_for(metrics, "target", 2, *processes)
+    metrics.rename(tmp_path / "away")
+    metrics.mkdir()
+    first, _ = (process.communicate(timeout=60)[1] for process in processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "IsADirectoryError" in first
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
