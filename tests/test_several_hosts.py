@@ -165,6 +165,14 @@ def test_a_run_whose_folder_is_another_one_on_every_host_is_not_resumed(two, nod
         assert "run is not shared: process 1 of 2" in message
 
 
+def test_hosts_with_different_files_are_refused(two, nodes):
+    text = (ROOT / "configs" / "toy.yaml").read_text()
+    for seed, folder in enumerate(nodes):
+        (folder / "my.yaml").write_text(text.replace("name: toy", f"name: toy{seed}"))
+    for message in ends(two("my.yaml", cwds=nodes), 2):
+        assert "do not have the same configuration: process 1 differs from the first" in message
+
+
 def test_what_fails_on_one_host_ends_all_with_its_reason(two, nodes):
     shutil.copy(ROOT / "configs" / "toy.yaml", nodes[0] / "my.yaml")
     first, second = ends(two("my.yaml", cwds=nodes), 2)

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the table."""
-    start_jax()
+    start_jax("evaluate", args)
     from unilogit_jax import workflows
 
     workflows.evaluate(args.run_folder)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Starts or resumes the run."""
-    start_jax()
+    start_jax("unlearn", args)
     from unilogit_jax.workflows import unlearn
 
     return run_training(args, unlearn)

@@ -93,8 +93,9 @@ def check_same(what: str, *data: Any) -> None:
     if others:
         raise everywhere(
             ConfigError(
-                f"process {', '.join(others)} has other {what} than the first one: start every "
-                "process with the same arguments, files and versions."
+                f"the processes do not have the same {what}: process {', '.join(others)} differs "
+                "from the first one. Start all of them with the same arguments, files and versions, and "
+                "one run folder that they share."
             )
         )
 

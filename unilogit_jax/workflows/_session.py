@@ -35,7 +35,7 @@ def session(
 
     Nothing is written before the data and the weights are known to be usable.
     """
-    check_same("settings", f"{dump_config(experiment)}{out}".encode())
+    check_same("configuration", f"{dump_config(experiment)}{out}".encode())
     if resume is None:
         place = from_first(lambda: str((out or Path(experiment.output.dir)).absolute()))
         check_shared(Path(place))
