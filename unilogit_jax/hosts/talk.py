@@ -94,8 +94,8 @@ def check_same(what: str, *data: Any) -> None:
         raise everywhere(
             ConfigError(
                 f"the processes do not have the same {what}: process {', '.join(others)} differs "
-                "from the first one. Start all of them with the same arguments, files and versions, and "
-                "one run folder that they share."
+                "from the first one. Start all of them with the same arguments, files and "
+                "versions, and one run folder that they share."
             )
         )
 
