@@ -126,11 +126,11 @@ def test_a_signal_to_one_host_makes_all_save_one_update_and_leave(two, tmp_path)
 
 def test_a_signal_between_two_stages_is_heeded_at_the_next_update(two, tmp_path):
     run = tmp_path / "run"
-    processes = two("toy", *SETTINGS, "--out", str(run))
-    wait_for(run / "metrics.jsonl", "target", 12, *processes)
-    log = run / "log.txt"
-    while "evaluating before ..." not in log.read_text():
-        time.sleep(0.05)
+    words = ("finetune.steps=4", "eval.gold=true", "--out", str(run))
+    processes = two("toy", *SETTINGS, *words)
+    wait_for(run / "metrics.jsonl", "gold", 4, *processes)
+    while "evaluating gold ..." not in (run / "log.txt").read_text():
+        time.sleep(0.02)
     processes[1].send_signal(signal.SIGTERM)
     for message in ends(processes, 143):
         assert "stage unlearn: the machine asked to stop (SIGTERM); update 1 of 24" in message
