@@ -2,11 +2,13 @@
 """The mesh and the table from logical axes to mesh axes."""
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from unilogit_jax.errors import ConfigError
-from unilogit_jax.sharding import make_mesh, partition_spec
+from unilogit_jax.sharding import fetch, make_mesh, partition_spec, put_batch
+from unilogit_jax.types import Batch
 
 
 def test_one_axis_takes_the_devices_that_remain():
@@ -30,3 +32,15 @@ def test_an_axis_that_does_not_divide_is_dropped():
 def test_axes_are_auto_so_that_plain_jit_code_runs():
     kinds = make_mesh().axis_types
     assert all(kind == jax.sharding.AxisType.Auto for kind in kinds)
+
+
+def test_devices_get_their_rows_of_a_batch_and_no_others():
+    mesh = make_mesh(data=2, fsdp=2, tensor=2)
+    ids, weights = np.arange(24, dtype=np.int32).reshape(8, 3), np.ones((8, 3), np.float32)
+    fields = dict.fromkeys(("tokens", "labels", "segments", "positions", "sets"), ids)
+    tokens = put_batch(Batch(**fields, weights=weights, num_segments=9), mesh).tokens
+    for shard in tokens.addressable_shards:
+        (data, fsdp, _), *_ = np.argwhere(mesh.devices == shard.device)
+        start = 2 * (2 * data + fsdp)
+        np.testing.assert_array_equal(shard.data, ids[start : start + 2])
+    np.testing.assert_array_equal(fetch(tokens), ids)

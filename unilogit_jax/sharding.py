@@ -150,5 +150,28 @@ def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Places a host batch on the mesh, its rows divided over data and fsdp."""
-    return jax.tree.map(jax.device_put, batch, batch_shardings(batch, mesh))
+    """Places a host batch on the mesh, its rows divided over data and fsdp.
+
+    Every process has the whole batch, which is a function of (seed, i), and hands its own devices
+    their rows.
+    """
+
+    def put(x: Any, where: NamedSharding) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+
+    return jax.tree.map(put, batch, batch_shardings(batch, mesh))
+
+
+def fetch(x: jax.Array) -> np.ndarray:
+    """A whole array on the host; every process has to ask for those that lie on several.
+
+    Example:
+      >>> fetch(jax.numpy.arange(3)).tolist()
+      [0, 1, 2]
+
+    """
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(x, tiled=True))

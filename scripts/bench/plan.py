@@ -76,13 +76,14 @@ def row(case: Case, way: str) -> str:
     stage = found.stages[0]
     assert stage.memory is not None and found.limit is not None
     npo = attempt(case, way, "npo", rows)
+    memory = npo.stages[0].memory
     much = [t for t in stage.traffic if t.bytes > GIB / 20]
     traffic = ", ".join(f"{t.kind} {t.bytes / GIB:.1f}" for t in much)
     cells += [
         f"{held(found):.1f} GiB",
         f"{rows * case.fsdp} ({rows} a device)",
         f"{stage.memory.total / GIB:.1f} of {found.limit / GIB:.2f} GiB",
-        f"{npo.stages[0].memory.total / GIB:.1f} GiB" if npo.fits else "does not fit",
+        f"{memory.total / GIB:.1f} GiB" if npo.fits and memory else "does not fit",
         f"{traffic} GiB",
         f"{stage.seconds:.0f} s",
     ]

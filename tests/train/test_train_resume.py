@@ -2,6 +2,7 @@
 """Checkpoints: resumed runs equal uninterrupted ones, damage is noticed, nothing is overwritten."""
 
 import gc
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from unilogit_jax.errors import CheckpointError, TrainingError
-from unilogit_jax.train import Checkpoints, fingerprint
+from unilogit_jax.train import Checkpoints, fingerprint, resume
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
 EIGHT = {"data": 1, "fsdp": 4, "tensor": 2}
+FSDP = {"data": 1, "fsdp": 8, "tensor": 1}
 
 
 def same(a, b):
@@ -59,10 +61,25 @@ def test_a_finished_run_resumes_to_its_end_at_once(rig, tmp_path):
     assert lines == [] and same(done.params, again.params)
 
 
-def test_a_checkpoint_of_eight_devices_is_read_on_one(rig, tmp_path):
-    eight, _ = rig(EIGHT).run(tmp_path / "run")
-    one, _ = rig(ONE).run(tmp_path / "run")
-    assert same(eight.params, one.params)
+def test_a_checkpoint_goes_on_on_another_mesh_from_the_same_values(rig, tmp_path):
+    first = rig(FSDP)
+    whole, whole_lines = first.run(tmp_path / "whole")
+    (tmp_path / "parts").mkdir()
+    shutil.copytree(tmp_path / "whole" / "4", tmp_path / "parts" / "4")
+    with Checkpoints(tmp_path / "parts") as checkpoints:
+        wanted = resume(first.stage(), first.state()[0], checkpoints)
+    assert int(wanted.step) == 4 and not same(wanted.params, whole.params)
+    for sizes in (ONE, EIGHT):
+        here, folder = rig(sizes), tmp_path / f"on-{sizes['fsdp']}"
+        shutil.copytree(tmp_path / "parts", folder)
+        with Checkpoints(folder) as checkpoints:
+            moved = resume(here.stage(), here.state()[0], checkpoints)
+        assert same((moved.params, moved.opt_state), (wanted.params, wanted.opt_state))
+        assert {x.sharding.mesh for x in jax.tree.leaves(moved.params)} == {here.mesh}
+        _, lines = here.run(folder)
+        assert [line.pop("stage") for line in lines] == ["unlearn"] * 2
+        for mine, line in zip(lines, whole_lines[4:], strict=True):
+            assert mine == pytest.approx({k: line[k] for k in line if k != "stage"}, rel=1e-5)
 
 
 def test_a_checkpoint_of_a_run_of_another_length_is_refused(rig, tmp_path):

@@ -4,6 +4,7 @@
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from unilogit_jax import __version__
@@ -47,18 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Preempted as error:
-        print(error, file=sys.stderr)
+        _say(error)
         return 143
     except UnilogitError as error:
-        print(error, file=sys.stderr)
+        _say(error)
+        _leave_alone(error, 2)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
+        _leave_alone(error, 130)
         return 130
     except BrokenPipeError:
         # The reader of a pipe is gone (`| head`); nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        _leave_alone(error, 1)
+        raise
 
 
 def _dispatch(words: list[str]) -> int:
@@ -82,6 +88,28 @@ def _dispatch(words: list[str]) -> int:
     module.add_arguments(parser)
     arguments = parser.parse(words[1:])
     return 0 if arguments is None else module.run(arguments)
+
+
+def _say(error: UnilogitError) -> None:
+    """One message; with the number of the process where it is not the first of several."""
+    hosts = sys.modules.get("unilogit_jax.hosts")
+    number = hosts.process_number() if hosts else 0
+    print(f"process {number}: {error}" if number else error, file=sys.stderr)
+
+
+def _leave_alone(error: BaseException, code: int) -> None:
+    """Ends this process at once if the others know nothing of the error.
+
+    The ordinary way out would wait for them for minutes, while they wait for this one.
+    """
+    hosts = sys.modules.get("unilogit_jax.hosts")
+    if hosts is None or not hosts.failed_alone(error):
+        return
+    if code == 1:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _help() -> str:

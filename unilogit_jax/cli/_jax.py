@@ -1,8 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of JAX that belong to the command line: the cache of compiled programs."""
+"""JAX at the start of a command: the cache of compiled programs, and the other hosts of a run."""
 
+import argparse
 import os
 from pathlib import Path
+
+
+def start_jax(verb: str, args: argparse.Namespace) -> None:
+    """What verbs that train or measure do first: they may be one process of several.
+
+    Args:
+      verb: what was asked for.
+      args: with which arguments; all processes have to agree on both.
+
+    Raises:
+      ConfigError: the environment speaks of other processes, which are not found or were asked for
+        something else.
+
+    """
+    use_compilation_cache()
+    from unilogit_jax.hosts import check_same, start_hosts
+
+    start_hosts()
+    check_same("arguments", repr((verb, sorted(vars(args).items()))).encode())
 
 
 def cache_folder() -> Path | None:

@@ -65,6 +65,7 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
 
     """
     from unilogit_jax import workflows
+    from unilogit_jax.hosts import agreed
 
     if args.resume is not None:
         if args.config or args.out:
@@ -77,6 +78,7 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
         raise UnilogitError(
             "name a config, such as toy or my.yaml; 'unilogit ls configs' lists some."
         )
-    experiment, notes = read(args, *(["output.profile=true"] if args.profile else []))
+    more = ["output.profile=true"] if args.profile else []
+    experiment, notes = agreed(lambda: read(args, *more))
     start(experiment, out=args.out, notes=notes)
     return 0

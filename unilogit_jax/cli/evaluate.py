@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._jax import start_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the table."""
-    use_compilation_cache()
+    start_jax("evaluate", args)
     from unilogit_jax import workflows
 
     workflows.evaluate(args.run_folder)

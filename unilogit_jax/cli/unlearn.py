@@ -3,7 +3,7 @@
 
 import argparse
 
-from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._jax import start_jax
 from unilogit_jax.cli._training import add_training, run_training
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Starts or resumes the run."""
-    use_compilation_cache()
+    start_jax("unlearn", args)
     from unilogit_jax.workflows import unlearn
 
     return run_training(args, unlearn)

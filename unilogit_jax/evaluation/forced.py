@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.ops import label_log_odds
-from unilogit_jax.sharding import head_sharding, put_batch
+from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.types import RETAIN, Batch, ModelOutput
 
 
@@ -60,8 +60,8 @@ def make_scorer(
             sets = np.full(batch_size, RETAIN, np.int32)
             batch = assemble([(rows, picked, {})], sets)
             values = forward(params, put_batch(batch, mesh))
-            nll.append(np.asarray(values[0], np.float64))
-            exact.append(np.asarray(values[1]))
+            nll.append(fetch(values[0]).astype(np.float64))
+            exact.append(fetch(values[1]))
         return Scores(np.concatenate(nll)[: len(rows)], np.concatenate(exact)[: len(rows)])
 
     return score

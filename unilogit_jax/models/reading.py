@@ -132,7 +132,7 @@ def _read_all(
 ) -> Params:
     layers, mesh = model.config.layers, model.mesh
     shardings = None if mesh is None else param_shardings(model, mesh)
-    one = SingleDeviceSharding(jax.devices()[0])
+    one = SingleDeviceSharding(jax.local_devices()[0])
     jobs = []
     for weight in table:
         shape = (layers, *weight.shape) if weight.stacked else weight.shape

@@ -30,9 +30,14 @@ class Checkpoints:
         self._ocp = ocp
         self._quiet = quiet_failures()
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, single_host_load_and_broadcast=True
+        )
         with self._told("open"):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+        # The loop asks JAX whether to stop, with numbers that go on from stage to stage; Orbax
+        # would ask with its own in between.
+        self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
         self._quiet.__enter__()

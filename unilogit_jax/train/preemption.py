@@ -5,9 +5,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
-import jax
+from unilogit_jax.hosts import several
+
+_UPDATES = count(1)
+"""Updates of all stages. JAX keeps one sync point for a process's whole life, which it sets behind
+the last number that any process has asked about: numbers that began anew with a stage would not
+reach it when the signal came between two stages, during an evaluation say."""
 
 
 @contextmanager
@@ -18,10 +24,10 @@ def notice_sigterm() -> Iterator[Callable[[int], bool]]:
     at once. On several hosts JAX agrees on one update for all of them; signals can be caught in a
     program's main thread only, elsewhere the answer is no.
     """
-    if jax.process_count() > 1:
+    if several():
         from jax.experimental import multihost_utils
 
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda update: multihost_utils.reached_preemption_sync_point(next(_UPDATES))
         return
     if threading.current_thread() is not threading.main_thread():
         yield lambda update: False

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method
 from unilogit_jax.ops import label_log_odds
-from unilogit_jax.sharding import head_sharding, put_batch
+from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.train.objective import ApplyFn
 from unilogit_jax.types import FORGET, Head
 
@@ -73,6 +73,6 @@ def reference_for(
         batch = assemble([(rows, picked, {})], sets)
         values, head = forward(params, put_batch(batch, mesh))
         for name, parts in chunks.items():
-            parts.append(np.asarray(values[name]))
+            parts.append(fetch(values[name]))
     arrays = {name: np.concatenate(parts)[: len(rows)] for name, parts in chunks.items()}
     return arrays, head if "ref_hidden" in method.needs else None

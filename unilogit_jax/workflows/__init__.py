@@ -3,8 +3,9 @@
 
 from pathlib import Path
 
-from unilogit_jax.config import load_config
+from unilogit_jax.hosts import agreed
 from unilogit_jax.run import Console, RunFolder, read_json
+from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows.evaluate import ask, evaluate
 from unilogit_jax.workflows.export import export, load_pretrained
 from unilogit_jax.workflows.finetune import finetune
@@ -37,8 +38,10 @@ def resume(path: Path | str, *, console: Console | None = None, profile: bool = 
       CheckpointError: the folder is no run, or its newest checkpoint is damaged.
 
     """
-    run = RunFolder.open(path)
-    verb = read_json(run.env).get("verb") if run.env.is_file() else "unlearn"
+    run, experiment = open_run(path)
+    verb = agreed(lambda: read_json(run.env).get("verb") if run.env.is_file() else "unlearn")
     start = finetune if verb == "finetune" else unlearn
-    overrides = ["output.profile=true"] if profile else []
-    return start(load_config(run.config, *overrides), resume=run, console=console)
+    if profile:
+        output = experiment.output.model_copy(update={"profile": True})
+        experiment = experiment.model_copy(update={"output": output})
+    return start(experiment, resume=run, console=console)

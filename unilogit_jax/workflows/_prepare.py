@@ -24,6 +24,7 @@ from unilogit_jax.data import (
 )
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator
+from unilogit_jax.hosts import agreed
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
@@ -187,7 +188,7 @@ def _from_weights(
     settings = experiment.model
     source = settings.weights or ""
     if is_run(Path(source)):
-        run = RunFolder.open(source)
+        run = agreed(lambda: RunFolder.open(source))
         check_patterns(experiment, load_decoder_config(run))
         model, base = load_stage(
             run, dtype=settings.dtype, param_dtype=settings.param_dtype, mesh=mesh

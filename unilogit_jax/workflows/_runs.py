@@ -9,8 +9,10 @@ import jax
 from jax.sharding import Mesh
 
 from unilogit_jax import models
+from unilogit_jax.config import Experiment, load_config
 from unilogit_jax.data import Tokenizer, load_tokenizer
 from unilogit_jax.errors import CheckpointError, suggest
+from unilogit_jax.hosts import agreed, check_shared
 from unilogit_jax.run import RunFolder, read_json, write_json
 from unilogit_jax.train import Checkpoints
 from unilogit_jax.train.watch import BEST
@@ -24,6 +26,18 @@ TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
 
 ADAPTERS = ".lora"
 """End of the name of a stage that trains adapters; the one without it holds the merged weights."""
+
+
+def open_run(path: Path | str) -> tuple[RunFolder, Experiment]:
+    """An existing run and its configuration; on several hosts the same for every process.
+
+    Raises:
+      CheckpointError: the folder is no run, or not one that all hosts share.
+
+    """
+    run = agreed(lambda: RunFolder.open(path))
+    check_shared(run.path)
+    return run, agreed(lambda: load_config(run.config))
 
 
 def is_run(path: Path) -> bool:

@@ -7,6 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.hosts import (
+    agreed,
+    by_first,
+    check_same,
+    check_shared,
+    from_first,
+    is_first,
+    several,
+)
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._runs import write_model
@@ -26,30 +35,49 @@ def session(
 
     Nothing is written before the data and the weights are known to be usable.
     """
+    check_same("configuration", f"{dump_config(experiment)}{out}".encode())
+    if resume is None:
+        place = from_first(lambda: str((out or Path(experiment.output.dir)).absolute()))
+        check_shared(Path(place))
     with console.stage("reading data and weights") as stage:
-        prepared = prepare(experiment, resume, progress=stage.amount)
+        prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
+    rows, probes = prepared.everything, repr(prepared.task.probes)
+    check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)
-    if resume is not None:
-        run = resume
-    else:
-        run = RunFolder.create(
-            experiment.output.dir, experiment.name, config_yaml=dump_config(experiment), exact=out
-        )
-    console.log_to(run.log)
+    run = _new_run(experiment, out) if resume is None else resume
+    if is_first():
+        console.log_to(run.log)
     console.line(f"run folder: {run.path}")
     for note in notes:
         console.warn(note)
-    run.set_status("running")
-    run.write_env({"verb": verb, "seed": experiment.output.seed})
     try:
-        write_model(run, prepared.model, prepared.tokenizer)
+        by_first(lambda: _begin(run, prepared, verb))
         yield prepared, run
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
         console.log(traceback.format_exc())
-        run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
+        if is_first():
+            run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
         raise
-    run.set_status("done")
+    by_first(lambda: run.set_status("done"))
+
+
+def _new_run(experiment: Experiment, out: Path | None) -> RunFolder:
+    """Made by the first process; the others learn its name."""
+    parent, name = experiment.output.dir, experiment.name
+
+    def make() -> str:
+        run = RunFolder.create(parent, name, config_yaml=dump_config(experiment), exact=out)
+        # A path from the working directory means something in one process only.
+        return str(run.path.absolute() if several() else run.path)
+
+    return RunFolder(Path(from_first(make)))
+
+
+def _begin(run: RunFolder, prepared: Prepared, verb: str) -> None:
+    run.set_status("running")
+    run.write_env({"verb": verb, "seed": prepared.experiment.output.seed})
+    write_model(run, prepared.model, prepared.tokenizer)
 
 
 def _describe(console: Console, prepared: Prepared) -> None:

@@ -12,6 +12,7 @@ from unilogit_jax.accelerators import accelerator_of
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator, summarize
+from unilogit_jax.hosts import is_first
 from unilogit_jax.methods import Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
@@ -155,10 +156,11 @@ def _run_stage(
     ):
         if program.batches.packing is not None:
             progress.note(str(program.batches.packing))
-        log.truncate_after(name, checkpoints.latest() or 0)
+        if is_first():
+            log.truncate_after(name, checkpoints.latest() or 0)
 
         def write(**line: Any) -> None:
-            for bad in log.write(**line):
+            for bad in log.write(**line) if is_first() else ():
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
             # Where the rate is about its peak: in warm-up and decay small steps mean nothing.
             share = line["step"] / program.updates

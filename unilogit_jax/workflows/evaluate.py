@@ -4,12 +4,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unilogit_jax.config import load_config
 from unilogit_jax.evaluation import Evaluator
-from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.hosts import agreed, by_first
+from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._results import Results, show, write_evaluations
-from unilogit_jax.workflows._runs import column_of, load_stage, stages_of
+from unilogit_jax.workflows._runs import column_of, load_stage, open_run, stages_of
 
 
 def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
@@ -26,16 +26,17 @@ def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, di
       CheckpointError: the folder is no run, or a checkpoint is damaged.
 
     """
-    console = Console() if console is None else console
-    folder = RunFolder.open(run)
-    prepared = prepare(load_config(folder.config), folder)
+    console = make_console() if console is None else console
+    folder, experiment = open_run(run)
+    prepared = agreed(lambda: prepare(experiment, folder))
     evaluator = prepared.evaluator()
     results = Results()
     for column, params in _models(folder, prepared).items():
         with console.stage(f"evaluating {column}"):
             results.evaluations[column] = evaluator(params)
     show(console, prepared.experiment.name, results)
-    return write_evaluations(folder, results)
+    by_first(lambda: write_evaluations(folder, results))
+    return results.summaries()
 
 
 def ask(
@@ -52,9 +53,9 @@ def ask(
       Per question, column -> answer.
 
     """
-    console = Console() if console is None else console
-    folder = RunFolder.open(run)
-    prepared = prepare(load_config(folder.config), folder)
+    console = make_console() if console is None else console
+    folder, experiment = open_run(run)
+    prepared = prepare(experiment, folder)
     evaluator = prepared.evaluator()
     answers: list[dict[str, str]] = [{} for _ in questions]
     for column, params in _models(folder, prepared).items():

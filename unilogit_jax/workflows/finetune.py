@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unilogit_jax.config import Experiment, dump_config
-from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.hosts import by_first
+from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._results import Results, show, write_all
 from unilogit_jax.workflows._runs import TARGET
 from unilogit_jax.workflows._session import session
@@ -36,7 +37,7 @@ def finetune(
       UnilogitError: the data, the weights or the run folder are not usable; nothing was lost.
 
     """
-    console = Console() if console is None else console
+    console = make_console() if console is None else console
     title = f"{experiment.name}: finetune"
     console.title(f"unilogit · {title}")
     with session(
@@ -57,15 +58,17 @@ def finetune(
         switches = "model.scratch=null eval.gold=false" if experiment.model.scratch else ""
         command = f"unilogit unlearn CONFIG {switches} model.weights={run.path}"
         next_commands = (" ".join(command.split()),)
-        write_all(
-            run,
-            console,
-            results,
-            None,
-            title=title,
-            config_yaml=dump_config(experiment),
-            next_commands=next_commands,
-            facts={"name": experiment.name, "seed": experiment.output.seed},
+        by_first(
+            lambda: write_all(
+                run,
+                console,
+                results,
+                None,
+                title=title,
+                config_yaml=dump_config(experiment),
+                next_commands=next_commands,
+                facts={"name": experiment.name, "seed": experiment.output.seed},
+            )
         )
         console.line(f"report: {run.report}; next, try:")
         console.line(f"  {next_commands[0]}")

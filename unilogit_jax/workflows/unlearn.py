@@ -7,7 +7,8 @@ from typing import Any
 
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.evaluation import Evaluator
-from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.hosts import by_first
+from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._results import Results, show, write_all
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
@@ -43,7 +44,7 @@ def unlearn(
       UnilogitError: the data, the weights or the run folder are not usable; nothing was lost.
 
     """
-    console = Console() if console is None else console
+    console = make_console() if console is None else console
     method = experiment.method
     title = f"{experiment.name}: {method.name}"
     console.title(f"unilogit · unlearn · {title}")
@@ -84,19 +85,21 @@ def _finish(
         f"unilogit show {experiment.name}" if experiment.data.benchmark == "toy" else "unilogit ls",
     )
     with console.stage("writing the report"):
-        write_all(
-            run,
-            console,
-            results,
-            verdict,
-            title=title,
-            config_yaml=dump_config(experiment),
-            next_commands=next_commands,
-            facts={
-                "name": experiment.name,
-                "method": experiment.method.name,
-                "seed": experiment.output.seed,
-            },
+        by_first(
+            lambda: write_all(
+                run,
+                console,
+                results,
+                verdict,
+                title=title,
+                config_yaml=dump_config(experiment),
+                next_commands=next_commands,
+                facts={
+                    "name": experiment.name,
+                    "method": experiment.method.name,
+                    "seed": experiment.output.seed,
+                },
+            )
         )
     console.title(str(verdict))
     console.line(f"report: {run.report}")

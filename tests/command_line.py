@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as processes of their own: started as a user does, waited for, read back."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from unilogit_jax import workflows
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(*words, devices=8, cwd=None, **variables):
+    """`unilogit WORDS` on so many CPU devices; standard error is kept."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "unilogit_jax", *words],
+        env=env | variables | {"PYTHONPATH": path},
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, stage, step, *processes):
+    """Until the metrics hold a line of this stage and update."""
+    began = time.monotonic()
+    while time.monotonic() - began < 300:
+        if path.exists() and f'"stage": "{stage}", "step": {step},' in path.read_text():
+            return
+        for process in processes:
+            assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    raise AssertionError(f"{stage} {step} was never reached")
+
+
+def lines(run):
+    """Every logged update but its speed."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in found]
+
+
+def weights(run):
+    """Those that the run is for."""
+    _, params, _ = workflows.load_pretrained(run)
+    return jax.device_get(params)

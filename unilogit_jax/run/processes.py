@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console of a process: the first one of a run prints, the others only warn."""
+
+import sys
+
+from unilogit_jax.hosts import process_number
+from unilogit_jax.run.console import Console
+
+
+def make_console() -> Console:
+    """A console for this process.
+
+    Returns:
+      One that prints to standard output; in all processes but the first of a run on several hosts,
+      one that lets warnings through, to standard error and with the number of the process.
+
+    """
+    number = process_number()
+    return Console(stream=_Warnings(number)) if number else Console()
+
+
+class _Warnings:
+    """Takes what a console prints and passes warnings on."""
+
+    def __init__(self, process: int):
+        self._process = process
+
+    def write(self, text: str) -> None:
+        if text.startswith("warning: "):
+            sys.stderr.write(f"process {self._process}: {text}")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return False
