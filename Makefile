@@ -1,17 +1,21 @@
 # make quickstart   environment, installation, and the two-minute demonstration
 # make test         environment with the test extra, and the whole test suite
+# make test-all     the same and the whole products of which it takes covers: an hour
 # make test-tpu     programs compiled for TPUs, without one
 # make lint docs wheel clean
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-tpu lint docs wheel clean
+.PHONY: quickstart test test-all test-tpu lint docs wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unilogit quickstart
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --junitxml=build/junit.xml
+
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 -m "full or not full"
 
 test-tpu: $(VENV)-tpu/.installed
 	$(VENV)-tpu/bin/python -m pytest tests/tpu

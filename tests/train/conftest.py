@@ -60,6 +60,7 @@ class Rig:
         method: Any = None,
         steps: int = 6,
         param_dtype: str = "float32",
+        rows: tuple[int, int] = (8, 16),
         **options: Any,
     ):
         count = int(np.prod(list(mesh_sizes.values())))
@@ -74,7 +75,13 @@ class Rig:
             self.method, self.apply, self.params, self.forget, batch_size=16, mesh=self.mesh
         )
         self.batches = unlearning_batches(
-            self.forget, retain, batch_size=8, retain_size=16, seed=0, **extra, **options
+            self.forget,
+            retain,
+            batch_size=rows[0],
+            retain_size=rows[1],
+            seed=0,
+            **extra,
+            **options,
         )
         self.steps, self.trainable = steps, EVERYTHING
 

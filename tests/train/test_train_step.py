@@ -7,34 +7,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from step_gradients import gradients, worst
 
-from unilogit_jax.data import PackingWish
-from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
+from unilogit_jax.methods import Undial, Unilogit
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train import batch_loss, make_optimizer, make_step
 from unilogit_jax.types import FORGET, RETAIN
 
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
-METHODS = [Unilogit(retain_weight=2.0), Npo(), Undial(), GradDiff()]
-MESHES = [
-    {"data": 1, "fsdp": 8, "tensor": 1},
-    {"data": 1, "fsdp": 4, "tensor": 2},
-    {"data": 2, "fsdp": 2, "tensor": 2},
-]
-
-
-def gradients(rig_, **options):
-    """Loss and gradients of the first batch, through the step itself: SGD with rate one."""
-    optimizer = optax.sgd(1.0)
-    step = make_step(rig_.method, rig_.apply, optimizer, rig_.mesh, **options)
-    state, _ = rig_.state()
-    state = replace(state, opt_state=optimizer.init(state.params))
-    before = jax.tree.map(np.asarray, state.params)
-    after, metrics = step(state, put_batch(rig_.batches(0), rig_.mesh))
-    grads = jax.tree.map(lambda a, b: a - np.asarray(b), before, after.params)
-    return {name: float(x) for name, x in metrics.items()}, grads
+EIGHT = {"data": 1, "fsdp": 4, "tensor": 2}
 
 
 def dense_loss(rig_, params, batch):
@@ -50,17 +32,6 @@ def dense_loss(rig_, params, batch):
     forget = (batch.labels >= 0) & (batch.sets == FORGET)
     retain = (batch.labels >= 0) & (batch.sets == RETAIN)
     return jnp.sum(kl * forget) / forget.sum() + 2.0 * jnp.sum(nll * retain) / retain.sum()
-
-
-def worst(a, b):
-    """max|a - b| / max|a| over the whole tree."""
-    size = max(np.abs(x).max() for x in jax.tree.leaves(a))
-    return (
-        max(
-            np.abs(x - y).max() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-        )
-        / size
-    )
 
 
 def test_the_step_descends_the_gradient_of_the_paper_s_loss(rig):
@@ -112,41 +83,6 @@ def test_undial_descends_the_gradient_of_its_definition(rig, retain_weight):
     assert worst(*(jax.tree.map(np.asarray, x) for x in (grads, got))) <= 1e-5
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_one_and_eight_devices_give_the_same_loss_and_gradients(rig, method):
-    numbers, grads = gradients(rig(ONE, method))
-    meshes = MESHES if method.name == "unilogit" else MESHES[1:2]
-    for sizes in meshes:
-        other, other_grads = gradients(rig(sizes, method))
-        for name in ("forget_loss", "forget_nll", "retain_nll"):
-            assert other[name] == pytest.approx(numbers[name], rel=1e-6), (sizes, name)
-        assert worst(grads, other_grads) <= 1e-5, sizes
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-@pytest.mark.parametrize(("sizes", "parts"), [(ONE, 2), (MESHES[1], 3)], ids=["one", "eight"])
-def test_microbatches_give_the_loss_and_gradients_of_the_whole_batch(rig, method, sizes, parts):
-    whole, grads = gradients(rig(ONE, method))
-    cut, cut_grads = gradients(rig(sizes, method), microbatches=parts)
-    for name in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
-        assert cut[name] == pytest.approx(whole[name], rel=1e-5), name
-    assert worst(grads, cut_grads) <= 1e-5
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_packed_rows_give_the_loss_and_gradients_of_padded_ones(rig, method):
-    packed = rig(MESHES[1], method, packing=PackingWish(updates=2, length=48, multiple=8))
-    shape = packed.batches(0).tokens.shape
-    assert shape[0] == 8 and packed.batches.packing.efficiency > 0.7
-    numbers, grads = gradients(packed, microbatches=2)
-    padded = rig(ONE, method)
-    padded.batches = type(packed.batches)(packed.batches.streams)
-    wanted, wanted_grads = gradients(padded)
-    for name in ("forget_loss", "forget_nll", "retain_nll"):
-        assert numbers[name] == pytest.approx(wanted[name], rel=1e-5), name
-    assert worst(wanted_grads, grads) <= 1e-5
-
-
 def test_a_batch_that_cannot_be_cut_evenly_is_refused(rig):
     with pytest.raises(ValueError, match="24 rows cannot be cut into 5 equal microbatches"):
         gradients(rig(ONE), microbatches=5)
@@ -177,10 +113,10 @@ def test_one_and_eight_devices_log_the_same_run_to_a_millionth(rig, tmp_path):
         _, lines = rig(sizes, steps=3).run(tmp_path / name)
         return [line["loss"] for line in lines]
 
-    assert losses(MESHES[1], "eight") == pytest.approx(losses(ONE, "one"), rel=1e-6)
+    assert losses(EIGHT, "eight") == pytest.approx(losses(ONE, "one"), rel=1e-6)
 
 
-@pytest.mark.parametrize("sizes", [ONE, MESHES[1]], ids=["one", "eight"])
+@pytest.mark.parametrize("sizes", [ONE, EIGHT], ids=["one", "eight"])
 def test_a_run_repeats_bit_for_bit_on_one_mesh(rig, tmp_path, sizes):
     first, first_lines = rig(sizes).run(tmp_path / "a")
     again, again_lines = rig(sizes).run(tmp_path / "b")
@@ -199,7 +135,7 @@ def test_the_step_consumes_its_state_and_leaves_the_start_alone(rig):
 
 
 def test_weights_and_optimizer_state_are_divided_over_the_mesh(rig):
-    eight = rig(MESHES[1])
+    eight = rig(EIGHT)
     state, _ = eight.state()
     adam = next(
         s
@@ -212,7 +148,7 @@ def test_weights_and_optimizer_state_are_divided_over_the_mesh(rig):
 
 
 def test_the_teacher_s_head_is_divided_over_the_mesh_too(rig):
-    eight = rig(MESHES[1], Undial())
+    eight = rig(EIGHT, Undial())
     state, shardings = eight.state()
     kernel = state.ref_head.kernel
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
