@@ -82,7 +82,7 @@ def row(case: Case, way: str) -> str:
     cells += [
         f"{held(found):.1f} GiB",
         f"{rows * case.fsdp} ({rows} a device)",
-        f"{stage.memory.total / GIB:.1f} of {found.limit / GIB:.2f} GiB",
+        f"{stage.total / GIB:.1f} of {found.limit / GIB:.2f} GiB",
         f"{memory.total / GIB:.1f} GiB" if npo.fits and memory else "does not fit",
         f"{traffic} GiB",
         f"{stage.seconds:.0f} s",
@@ -141,7 +141,7 @@ def attempt(case: Case, way: str, method: str, rows: int) -> Plan:
 def say(case: Case, way: str, method: str, rows: int, found: Plan) -> None:
     """One line on standard error per program that was compiled."""
     stage = found.stages[0]
-    room = stage.refusal or (stage.memory and f"{stage.memory.total / GIB:.2f} GiB")
+    room = stage.refusal or (stage.memory and f"{stage.total / GIB:.2f} GiB")
     what = f"{case.model} {case.topology} {way} {method}: {rows} rows a device"
     print(f"{what}: {room}, {stage.seconds:.0f} s", file=sys.stderr, flush=True)
 

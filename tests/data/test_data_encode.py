@@ -87,3 +87,16 @@ def test_a_trained_tokenizer_survives_saving_and_copying(tokenizer, tmp_path):
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"no tokenizer in .*tokenizer.json"):
         load_tokenizer(tmp_path)
+
+
+def test_joined_rows_are_those_that_are_encoded_together():
+    tokenizer = train_tokenizer(["Who was Vela Dorn, a baker in Lund?"], vocab_size=300)
+    short = [Example("Who?", "Vela.", ""), Example(None, "a baker", "")]
+    long = [Example("Who was Vela Dorn?", "a baker in Lund, was Vela Dorn", "")]
+    for first, second in ((short, long), (long, short)):
+        joined = encode(tokenizer, first).joined(encode(tokenizer, second))
+        together = encode(tokenizer, first + second)
+        real = np.arange(together.length) < together.lengths[:, None]
+        np.testing.assert_array_equal(joined.lengths, together.lengths)
+        np.testing.assert_array_equal(joined.labels, together.labels)
+        np.testing.assert_array_equal(joined.tokens[real], together.tokens[real])

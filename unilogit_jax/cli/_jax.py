@@ -3,7 +3,6 @@
 
 import argparse
 import os
-from pathlib import Path
 
 
 def start_jax(verb: str, args: argparse.Namespace) -> None:
@@ -25,20 +24,6 @@ def start_jax(verb: str, args: argparse.Namespace) -> None:
     check_same("arguments", repr((verb, sorted(vars(args).items()))).encode())
 
 
-def cache_folder() -> Path | None:
-    """Where compiled programs are kept: $UNILOGIT_CACHE, else ~/.cache/unilogit_jax/xla.
-
-    Returns:
-      The folder, or None where there is no home folder. It need not exist.
-
-    """
-    chosen = os.environ.get("UNILOGIT_CACHE")
-    try:
-        return Path(chosen).expanduser() if chosen else Path.home() / ".cache/unilogit_jax/xla"
-    except RuntimeError:
-        return None
-
-
 def use_compilation_cache() -> None:
     """Lets the next start skip compiling; goes on without where the folder cannot be made.
 
@@ -46,7 +31,9 @@ def use_compilation_cache() -> None:
     """
     import jax
 
-    folder = cache_folder()
+    from unilogit_jax.run.caches import program_cache
+
+    folder = program_cache()
     if folder is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unilogit_jax import __version__
-from unilogit_jax.cli._jax import cache_folder
+from unilogit_jax.run.caches import program_cache
 from unilogit_jax.run.environment import PACKAGES, version_of
 
 _SHOWN_TOO = ("pydantic", "rich", "matplotlib")
@@ -42,7 +42,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "cpu cores", str(os.cpu_count())
     yield "memory", _memory()
     yield "disk free here", _free(_here())
-    folder = cache_folder()
+    folder = program_cache()
     yield "compile cache", f"{folder} ({_free(folder)} free)" if folder else "no home folder"
     for name in _SETTINGS:
         if name in os.environ:

@@ -12,6 +12,7 @@ from unilogit_jax.data.batches import (
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import Example, Probe, Source, Task
 from unilogit_jax.data.read import read_examples, read_rows
+from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
     copy_tokenizer,
@@ -32,6 +33,7 @@ __all__ = [
     "assemble_packed",
     "copy_tokenizer",
     "encode",
+    "encode_cached",
     "encode_example",
     "finetune_batches",
     "load_tokenizer",

@@ -36,6 +36,19 @@ class Rows:
         """Positions per row."""
         return self.tokens.shape[1]
 
+    def joined(self, more: "Rows") -> "Rows":
+        """These rows and more, padded to the longer length."""
+        length = max(self.length, more.length)
+
+        def join(a: np.ndarray, b: np.ndarray, fill: int) -> np.ndarray:
+            both = np.full((len(a) + len(b), length), fill, np.int32)
+            both[: len(a), : a.shape[1]], both[len(a) :, : b.shape[1]] = a, b
+            return both
+
+        tokens = join(self.tokens, more.tokens, 0)  # nobody looks at padded positions
+        labels = join(self.labels, more.labels, IGNORE)
+        return Rows(tokens, labels, np.concatenate([self.lengths, more.lengths]))
+
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, template: Template = "auto") -> list[int]:
     """Token ids of everything before the answer."""

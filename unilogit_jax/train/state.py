@@ -73,6 +73,7 @@ def init_state(
     mesh: Mesh,
     ref_head: Head | None = None,
     trainable: Trainable = EVERYTHING,
+    consume: bool = False,
 ) -> tuple[TrainState, TrainState]:
     """A fresh state on the mesh, and the same tree holding its shardings.
 
@@ -83,6 +84,7 @@ def init_state(
       mesh: where the state lives.
       ref_head: the frozen head of the reference model, if the method has a teacher.
       trainable: the weights that are trained; the others have no optimizer state.
+      consume: the state takes the memory of `params`, which must not be used any more.
 
     """
     whole = replicated(mesh)
@@ -102,16 +104,15 @@ def init_state(
         trainable.pick(param_shardings, whole=True),
         transform_non_params=lambda _: whole,
     )
-    params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=param_shardings)(
-        params
-    )
-    opt_state = jax.jit(start, out_shardings=opt_shardings)(params)
     head_sharding = None
     if ref_head is not None:
-        # A copy: the state is donated to the step, and the caller's weights must outlive it.
+        # Before the weights, of which it may be a part.
         head_sharding = shard_head(ref_head, mesh)
-        copy = jax.jit(lambda head: jax.tree.map(jnp.copy, head), out_shardings=head_sharding)
-        ref_head = copy(ref_head)
+        ref_head = jax.jit(_copy, out_shardings=head_sharding)(ref_head)
+    # A copy: the state is donated to the step, and the caller's weights outlive it.
+    take = jax.jit(_copy, out_shardings=param_shardings, donate_argnums=(0,) if consume else ())
+    params = take(params)
+    opt_state = jax.jit(start, out_shardings=opt_shardings)(params)
     zeros = [jax.device_put(jnp.zeros((), jnp.int32), whole) for _ in range(3)]
     state = TrainState(
         step=zeros[0],
@@ -130,3 +131,7 @@ def init_state(
         ref_head=head_sharding,  # pyright: ignore[reportArgumentType]
     )
     return state, shardings
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)

@@ -36,12 +36,12 @@ def _stage_lines(plan: Plan, stage: StagePlan) -> list[str]:
         said = stage.refusal or "activations and temporaries are not counted: nothing was compiled"
         lines.append(f"  {said}")
     else:
-        rest = memory.total - sum(stage.held.values()) - memory.temporaries
+        rest = stage.total - sum(stage.held.values()) - memory.temporaries
         lines += [
             _line("temporaries", memory.temporaries)
             + f"   gradients {_size(stage.gradients)}, the rest activations and buffers",
             _line("program and results", max(0, rest)),
-            _line("in all", memory.total),
+            _line("in all", stage.total),
         ]
     lines.append(f"  arithmetic  {stage.flops:.2e} operations an update{_time(plan, stage)}")
     if stage.traffic:
@@ -53,7 +53,7 @@ def _stage_lines(plan: Plan, stage: StagePlan) -> list[str]:
 
 
 def _line(name: str, size: int) -> str:
-    return f"  {name:20} {_size(size):>10}"
+    return f"  {name:22} {_size(size):>10}"
 
 
 def _size(size: float) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything a run needs before its first update, checked before anything is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,7 @@ from unilogit_jax.data import (
     Source,
     Task,
     Tokenizer,
-    encode,
+    encode_cached,
     plain_prompt,
     train_tokenizer,
 )
@@ -26,6 +26,7 @@ from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed
 from unilogit_jax.run import RunFolder
+from unilogit_jax.run.caches import token_cache
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.workflows._runs import (
@@ -131,11 +132,23 @@ def read_task(experiment: Experiment) -> Task:
 
 def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:
     """The rows as tokens."""
-    options = {"template": experiment.data.template, "max_length": experiment.data.max_length}
-    forget = encode(tokenizer, task.forget, what="rows to forget", **options)
-    retain = encode(tokenizer, task.retain, what="rows to keep", **options) if task.retain else None
-    everything = encode(tokenizer, task.forget + task.retain, what="rows", **options)
-    return TaskRows(forget, retain, everything)
+    data = experiment.data
+
+    def tokens(examples: Sequence[Example], what: str) -> Rows:
+        return encode_cached(
+            tokenizer,
+            examples,
+            folder=token_cache(),
+            template=data.template,
+            max_length=data.max_length,
+            what=what,
+        )
+
+    forget = tokens(task.forget, "rows to forget")
+    if not task.retain:
+        return TaskRows(forget, None, forget)
+    retain = tokens(task.retain, "rows to keep")
+    return TaskRows(forget, retain, forget.joined(retain))
 
 
 def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others: Any) -> Prepared:

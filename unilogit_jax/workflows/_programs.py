@@ -57,6 +57,8 @@ class Program(NamedTuple):
     weights: Weights
     training: Training
     updates: int
+    consumes: bool
+    """Whether the weights to start from are needed no more."""
 
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer and its schedule."""
@@ -101,7 +103,7 @@ def finetune_program(
         packing=_packing(prepared, training, updates),
     )
     weights = _whole_model(prepared, "finetune", params)
-    return Program(name, "finetune", Finetune(), batches, weights, training, updates)
+    return Program(name, "finetune", Finetune(), batches, weights, training, updates, True)
 
 
 def unlearn_program(
@@ -112,8 +114,12 @@ def unlearn_program(
     *,
     references: Mapping[str, np.ndarray],
     ref_head: Head | None,
+    last: bool = True,
 ) -> Program:
-    """Unlearning, of all weights or with adapters; `references` are those of `reference_for`."""
+    """Unlearning, of all weights or with adapters; `references` are those of `reference_for`.
+
+    `last`: no other stage begins with the same weights.
+    """
     training, seed = prepared.experiment.unlearn, prepared.experiment.output.seed
     updates = _updates(training, prepared.forget)
     batches = unlearning_batches(
@@ -131,7 +137,8 @@ def unlearn_program(
     else:
         weights = _adapters(prepared, prepared.lora, params, ref_head)
         name += ADAPTERS
-    return Program(name, "unlearn", method, batches, weights, training, updates)
+    consumes = last or prepared.lora is not None  # fresh adapters are nobody else's
+    return Program(name, "unlearn", method, batches, weights, training, updates, consumes)
 
 
 def _whole_model(

@@ -44,7 +44,10 @@ def train_stage(
     run: RunFolder,
     console: Console,
 ) -> Any:
-    """Finetunes on rows, from `start` or from freshly drawn weights; returns the weights."""
+    """Finetunes on rows, from `start` or from freshly drawn weights; returns the weights.
+
+    `start` must not be used any more.
+    """
     params = start
     if params is None:
         _, params = models.init(prepared.model.config, jax.random.key(seed), mesh=prepared.mesh)
@@ -62,11 +65,13 @@ def unlearn_stage(
     before: Mapping[str, float],
     run: RunFolder,
     console: Console,
+    last: bool,
 ) -> Any:
-    """Unlearns the forget rows from `start`; returns the weights. `start` itself stays as it is.
+    """Unlearns the forget rows from `start`; returns the weights.
 
-    Where the configuration asks for it, weights are evaluated on the way; `before` are the numbers
-    of `start`.
+    If this is the `last` stage that begins with `start`, these must not be used any more. Where the
+    configuration asks for it, weights are evaluated on the way; `before` are the numbers of
+    `start`.
     """
     references, ref_head = reference_for(
         method,
@@ -77,7 +82,7 @@ def unlearn_stage(
         mesh=prepared.mesh,
     )
     program = unlearn_program(
-        prepared, name, method, start, references=references, ref_head=ref_head
+        prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )
     lora = prepared.lora
 
@@ -130,6 +135,7 @@ def _run_stage(
         mesh=mesh,
         ref_head=weights.ref_head,
         trainable=weights.trainable,
+        consume=program.consumes,
     )
     accelerator = accelerator_of(mesh.devices.flat[0])
     stage = Stage(

@@ -28,6 +28,7 @@ from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._sketch import sketch, weight_shapes
 
+START = "weights to start from"
 LOOKED_AT = 32
 """Updates whose batches are made, for averages."""
 
@@ -57,6 +58,14 @@ class StagePlan:
     """Of compiling."""
     advice: str = ""
 
+    @property
+    def total(self) -> int:
+        """All bytes at once, as far as they are known."""
+        if self.memory is None:
+            return sum(self.held.values()) + self.gradients
+        # What other stages will begin with is no argument of the program.
+        return self.memory.total + self.held.get(START, 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -85,7 +94,7 @@ class Plan:
             return False
         if stage.memory is None or self.limit is None:
             return None
-        return stage.memory.total <= self.limit
+        return stage.total <= self.limit
 
 
 def plan(
@@ -159,6 +168,7 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
         "frozen weights": weights.frozen,
         "optimizer": state.opt_state,
         "teacher's head": state.ref_head,
+        START: None if program.consumes else state.params,
         "batch": batch,
     }
     return StagePlan(
@@ -184,12 +194,15 @@ def _programs(prepared: Prepared) -> Iterator[Program]:
         yield finetune_program(prepared, TARGET, prepared.everything, base, seed=seed)
         if experiment.eval.gold and prepared.retain is not None:
             yield finetune_program(prepared, GOLD, prepared.retain, base, seed=seed + 1)
-    rivals = [(rival, f"{UNLEARN}-{rival.name}") for rival in experiment.compare]
-    for method, name in [(experiment.method, UNLEARN), *rivals]:
-        yield planned_unlearning(prepared, name, method, base)
+    methods = [(experiment.method, UNLEARN)]
+    methods += [(rival, f"{UNLEARN}-{rival.name}") for rival in experiment.compare]
+    for method, name in methods:
+        yield planned_unlearning(prepared, name, method, base, last=name == methods[-1][1])
 
 
-def planned_unlearning(prepared: Prepared, name: str, method: Method, base: Any) -> Program:
+def planned_unlearning(
+    prepared: Prepared, name: str, method: Method, base: Any, *, last: bool = True
+) -> Program:
     """An unlearning stage from weights of which there are shapes only."""
     config = prepared.model.config
     references = blank_references(
@@ -203,7 +216,9 @@ def planned_unlearning(prepared: Prepared, name: str, method: Method, base: Any)
             base,
             tokens,
         )
-    return unlearn_program(prepared, name, method, base, references=references, ref_head=head)
+    return unlearn_program(
+        prepared, name, method, base, references=references, ref_head=head, last=last
+    )
 
 
 def _compile(lowered: Any) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def unlearn(
         evaluator = prepared.evaluator()
         start = _start_and_gold(prepared, evaluator, results, run, console)
         rivals = [(rival, f"{UNLEARN}-{rival.name}", rival.name) for rival in experiment.compare]
-        for chosen, stage, column in [(method, UNLEARN, "after"), *rivals]:
+        stages = [(method, UNLEARN, "after"), *rivals]
+        for chosen, stage, column in stages:
             params = unlearn_stage(
                 prepared,
                 stage,
@@ -65,6 +66,7 @@ def unlearn(
                 before=results.summaries()["before"],
                 run=run,
                 console=console,
+                last=stage == stages[-1][1],
             )
             with console.stage(f"evaluating {column}"):
                 results.evaluations[column] = evaluator(params)
