@@ -33,6 +33,21 @@ def whole(tmp_path_factory):
     return folder
 
 
+def kill_while_saving(process, folder):
+    """SIGKILL while a checkpoint is written, whose folder has another name until it is whole."""
+    while True:
+        assert process.poll() is None
+        unfinished = list(folder.glob("*.orbax-checkpoint-tmp"))
+        if unfinished:
+            process.send_signal(signal.SIGSTOP)
+            if unfinished[0].exists():
+                break
+            process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.communicate()
+    assert not (folder / unfinished[0].name.partition(".")[0]).exists()
+
+
 def test_a_run_ended_by_sigterm_and_by_sigkill_ends_as_if_it_had_not_been(whole, tmp_path):
     run = tmp_path / "run"
     metrics = run / "metrics.jsonl"
@@ -49,8 +64,8 @@ def test_a_run_ended_by_sigterm_and_by_sigkill_ends_as_if_it_had_not_been(whole,
 
     process = start("unlearn", "--resume", str(run))
     wait_for(metrics, "unlearn", 12, process)
-    process.kill()
-    process.communicate()
+    folder = run / "checkpoints" / "unlearn"
+    kill_while_saving(process, folder)
     assert (run / "status").read_text() == "running\n"
 
     process = start("unlearn", "--resume", str(run))

@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 CASES = (
     Case("meta-llama/Llama-3.2-1B", "v5e:2x2", 4),
-    Case("meta-llama/Llama-3.1-8B", "v5e:4x4", 16),
+    Case("meta-llama/Llama-3.1-8B", "v5e:4x4", 8, 2),
     Case("meta-llama/Llama-3.1-8B", "v5p:2x2x1", 4),
     Case("meta-llama/Llama-2-7b-hf", "v5e:4x4", 16),
     Case("meta-llama/Llama-3.3-70B", "v5p:4x4x4", 16, 4),
