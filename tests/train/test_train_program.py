@@ -76,6 +76,7 @@ TPU = """
   ROOT %all-gather.5 = bf16[8,4]{1,0} all-gather(%q), channel_id=3, PIECE
 }
 %body (t: (s32[], bf16[2,4])) -> (s32[], bf16[2,4]) {
+  %late = bf16[64,4]{1,0} all-gather(%q), channel_id=3, PIECE
   %f = bf16[8,4]{1,0} fusion(%g), kind=kCustom, calls=%started
   %kernel = f32[2]{0} custom-call(%g), backend_config={"text":"{
 "more": 1
@@ -88,6 +89,7 @@ TPU = """
 }
 ENTRY %main (x: f32[8,4]) -> f32[2,4] {
   %all-reduce.2 = f32[]{:T(128)} all-reduce(%n), channel_id=7, replica_groups={{0,1,2,3}}
+  %early = bf16[64,4]{1,0} all-gather(%q), channel_id=3, PIECE
   %while.1 = (s32[], bf16[2,4]) while(%init), condition=%limit, body=%body
   ROOT %r = f32[2,4]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.3
 }
@@ -97,7 +99,7 @@ ENTRY %main (x: f32[8,4]) -> f32[2,4] {
 def test_the_pieces_that_tpus_cut_a_collective_into_are_one():
     text = TPU.replace("PIECE", 'dimensions={0}, frontend_attributes={chain_id="0"}')
     assert traffic_of(text) == [
-        Traffic("all-gather", 6, 6 * 8 * 4 * 2),
+        Traffic("all-gather", 7, 6 * 8 * 4 * 2 + 64 * 4 * 2),
         Traffic("all-reduce", 1, 4),
         Traffic("reduce-scatter", 1, 8 * 4 * 4),
     ]

@@ -59,8 +59,9 @@ def traffic_of(text: str) -> list[Traffic]:
 
     """
     bodies, entry = _computations(text)
-    # TPUs cut one collective into pieces that run beside matmuls: these share a channel, as some
-    # collectives that have nothing to do with each other do too.
+    # TPUs cut one collective into pieces that run beside matmuls. These share a channel and a size,
+    # and may lie in a loop while the collective begins before it: it happens as often as its rarest
+    # piece. Collectives that have nothing to do with each other share a channel at times.
     channels: dict[str, tuple[str, int, int]] = {}
     _visit(entry, 1, bodies, channels)
     totals: dict[str, list[int]] = {}
@@ -108,12 +109,14 @@ def _visit(
     for line in bodies.get(name, ()):
         if found := _COLLECTIVE.search(line):
             kind = "reduce-scatter" if scattered else found[2]
-            key = (_PIECE.search(line) and _CHANNEL.search(line)) or _NAME.match(line)
+            piece = _PIECE.search(line) and _CHANNEL.search(line)
+            key = piece or _NAME.match(line)
             # The start of an asynchronous gather returns what it takes and what it will give.
             size = (max if found[3] and found[2] != "all-reduce" else sum)(_sizes(found[1]))
             size *= _group(line) if found[2] == "reduce-scatter" else 1
-            before = channels.get(key[1] if key else line, (kind, size, 0))
-            channels[key[1] if key else line] = (kind, size, max(times, before[2]))
+            name = f"{key[1] if key else line} {kind} {size}"
+            *_, before = channels.get(name, (kind, size, times if piece else 0))
+            channels[name] = (kind, size, min(before, times) if piece else before + times)
         elif loop := _LOOP.search(line):
             _visit(loop[2], times * _turns(line, bodies.get(loop[1], [])), bodies, channels)
         for callee in _callees(line):
