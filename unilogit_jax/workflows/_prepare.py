@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -187,7 +186,7 @@ def _from_weights(
 ) -> tuple[Tokenizer, Any, Any]:
     settings = experiment.model
     source = settings.weights or ""
-    if is_run(Path(source)):
+    if is_run(source):
         run = agreed(lambda: RunFolder.open(source))
         check_patterns(experiment, load_decoder_config(run))
         model, base = load_stage(
