@@ -2,10 +2,9 @@
 """A stand-in for Google Cloud Storage: its JSON API over HTTP, as far as clients here speak it."""
 
 import json
-import os
 import re
+import sys
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -15,27 +14,33 @@ OBJECT = re.compile(r"/(?:download/|upload/)?storage/v1/b/([^/]+)(?:/o(?:/([^/]+
 class FakeGcs:
     """Buckets in memory behind a port of this machine. Use as a context manager."""
 
-    def __init__(self, *buckets):
-        self.buckets = {name: {} for name in buckets}
+    def __init__(self):
+        self.buckets = {}
         """Bucket -> name of an object -> (generation, bytes)."""
         self.lock = threading.Lock()
         self.generation = 1000
         self.refused = {}
-        """Bucket -> HTTP status that every request to it gets."""
+        """Bucket, or method and bucket -> HTTP status that such requests get."""
         self.wrote = []
         """Names in the order in which they were written."""
         self.uploads = {}
 
     def __enter__(self):
         handler = type("Handler", (_Handler,), {"store": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *error):
         self.server.shutdown()
         self.server.server_close()
+
+    def open_bucket(self, name):
+        """A new bucket, the one that `url`, `names` and `read` are about; none is refused."""
+        self.bucket, self.url = name, f"gs://{name}"
+        self.buckets[name] = {}
+        self.refused.clear()
+        self.wrote.clear()
 
     @property
     def address(self):
@@ -54,14 +59,15 @@ class FakeGcs:
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
 
-    def names(self, bucket="bucket"):
-        return sorted(self.buckets[bucket])
+    def names(self, under=""):
+        return sorted(name for name in self.buckets[self.bucket] if name.startswith(under))
 
-    def read(self, name, bucket="bucket"):
-        return self.buckets[bucket][name][1]
+    def read(self, name):
+        return self.buckets[self.bucket][name][1]
 
-    def write(self, name, data, bucket="bucket", match=None):
+    def write(self, name, data, bucket=None, match=None):
         """Stores an object, unless it has another generation than is asked for; says whether."""
+        bucket = bucket or self.bucket
         with self.lock:
             there = self.buckets[bucket].get(name, (0, b""))[0]
             if match is not None and int(match) != there:
@@ -70,6 +76,15 @@ class FakeGcs:
             self.buckets[bucket][name] = (self.generation, bytes(data))
             self.wrote.append(name)
             return True
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        # Clients hang up on answers that they do not need, and are killed.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,8 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not found:
             return self._fail(404, f"no such address: {self.path}")
         bucket, name = unquote(found[1]), unquote(found[2] or "")
-        if bucket in self.store.refused:
-            return self._fail(self.store.refused[bucket], "the stand-in refuses")
+        for key in (bucket, (self.command, bucket)):
+            if key in self.store.refused:
+                return self._fail(self.store.refused[key], "the stand-in refuses")
         if bucket not in self.store.buckets:
             return self._fail(404, "The specified bucket does not exist.")
         if self.command in ("POST", "PUT"):
@@ -155,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         prefix, cut = query.get("prefix", ""), query.get("delimiter")
         first, last = query.get("startOffset", ""), query.get("endOffset")
         items, prefixes = [], set()
-        for name in self.store.names(bucket):
+        for name in sorted(self.store.buckets[bucket]):
             if not name.startswith(prefix) or name < first or (last and name >= last):
                 continue
             rest = name[len(prefix) :]
@@ -190,18 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(code, body, {"Content-Type": "application/json"})
 
     def _answer(self, code, body=b"", headers=None):
-        if os.environ.get("FAKE_GCS_TRACE"):
-            print(code, self.command, self.path, len(body), flush=True)
         self.send_response(code)
         for key, value in (headers or {}).items():
             self.send_header(key, value)
         if code not in (204, 304):
             self.send_header("Content-Length", str(len(body)))
-        # Clients ask in parallel and hang up on the answer that they do not need.
-        with suppress(ConnectionError):
-            self.end_headers()
-            if code not in (204, 304):
-                self.wfile.write(body)
+        self.end_headers()
+        if code not in (204, 304):
+            self.wfile.write(body)
 
 
 def _parts(body):

@@ -4,8 +4,9 @@
 import logging
 import os
 import re
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -130,6 +131,22 @@ class Remote:
         with self._written() as (system, path):
             system.put_file(str(file), path)
 
+    @contextmanager
+    def marked(self) -> "Iterator[Remote]":
+        """Puts an object of a new name into the folder, and takes it away again.
+
+        Raises:
+          StorageError: nothing can be written there.
+
+        """
+        marker = self / f".shared-{uuid.uuid4().hex}"
+        marker.write_bytes(b"")
+        try:
+            yield marker
+        finally:
+            with suppress(StorageError):
+                marker.unlink(missing_ok=True)
+
     def unlink(self, missing_ok: bool = False) -> None:
         """Deletes the object."""
         with self._told("deleted") as (system, path):
@@ -187,11 +204,13 @@ def to_path(place: "str | os.PathLike[str] | Remote") -> AnyPath:
 
     """
     path = to_source(place)
-    kind = scheme_of(str(path)) if isinstance(path, Remote) else WRITTEN[0]
-    if kind not in WRITTEN:
+    if isinstance(path, Remote) and (kind := scheme_of(str(path))) not in WRITTEN:
+        from fsspec.registry import known_implementations
+
+        near = "" if kind in known_implementations else suggest(kind, WRITTEN)
         raise ConfigError(
-            f"{path} cannot be used: folders to write and runs are on a disk or at gs://, not at "
-            f"{kind}://.{suggest(kind, WRITTEN)}"
+            f"{path} cannot be used: runs and exports are on a disk or at gs://, not at "
+            f"{kind}://.{near}"
         )
     return path
 

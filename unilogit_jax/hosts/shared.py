@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from unilogit_jax.errors import CheckpointError, StorageError
+from unilogit_jax.errors import CheckpointError
 from unilogit_jax.hosts.talk import everywhere, exchange, from_first, several
 from unilogit_jax.paths import AnyPath, Remote
 
@@ -49,13 +49,8 @@ def check_shared(folder: AnyPath) -> None:
 def _marker(folder: AnyPath) -> Iterator[str]:
     """A file of a name that nobody has looked for before."""
     if isinstance(folder, Remote):
-        place = folder / f".shared-{uuid.uuid4().hex}"
-        place.write_bytes(b"")
-        try:
+        with folder.marked() as place:
             yield place.name
-        finally:
-            with suppress(StorageError):
-                place.unlink(missing_ok=True)
         return
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     marker = folder / f".shared-{uuid.uuid4().hex}"

@@ -130,6 +130,8 @@ def _why_not(folder: AnyPath, count: int) -> str:
         check_empty(folder)
         if isinstance(folder, Remote):
             there = Path(tempfile.gettempdir())
+            with folder.marked():
+                pass  # what cannot be uploaded need not be converted
         elif os.path.ismount(folder):
             return f"{folder} is a mount point and cannot be made at once: choose a folder in it."
         else:
