@@ -59,7 +59,7 @@ def test_a_bucket_that_refuses_is_told_at_flush_and_loses_nothing(gcs, monkeypat
     gcs.refused[gcs.bucket] = 403
     log.append("two\n")
     time.sleep(0.3)
-    with pytest.raises(StorageError, match="log.txt cannot be written"):
+    with pytest.raises(StorageError, match=r"log\.txt cannot be written"):
         log.flush()
     gcs.refused.clear()
     log.append("three\n")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unilogit_jax.errors import CheckpointError
+from unilogit_jax.errors import CheckpointError, StorageError
 from unilogit_jax.paths import to_path
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train.checkpoint import Checkpoints, steps_in
@@ -15,9 +15,14 @@ from unilogit_jax.train.trace import Trace
 
 def tree(seed):
     """Arrays of two types, one of them divided over eight devices."""
-    rows = jax.random.normal(jax.random.key(seed), (16, 4))
-    sharding = jax.sharding.NamedSharding(make_mesh(fsdp=8), jax.sharding.PartitionSpec("fsdp"))
-    return {"w": jax.device_put(rows, sharding), "b": jnp.arange(5, dtype=jnp.bfloat16)}
+    mesh, spec = make_mesh(fsdp=8), jax.sharding.PartitionSpec
+    arrays = {
+        "w": jax.random.normal(jax.random.key(seed), (16, 4)),
+        "b": jnp.arange(5, dtype=jnp.bfloat16) + seed,
+    }
+    specs = {"w": spec("fsdp"), "b": spec()}
+    places = {name: jax.sharding.NamedSharding(mesh, spec) for name, spec in specs.items()}
+    return jax.device_put(arrays, places)
 
 
 def test_checkpoints_come_back_bit_for_bit_and_old_ones_go(gcs):
@@ -52,13 +57,23 @@ def test_a_checkpoint_that_was_cut_short_is_none_and_is_written_again(gcs):
     jax.tree.map(np.testing.assert_array_equal, read["params"], tree(5))
 
 
-def test_what_belongs_to_a_checkpoint_is_stored_before_any_of_it(gcs):
-    with Checkpoints(f"{gcs.url}/target", before_save=lambda: gcs.write("lines", b"")) as it:
-        for step in (1, 2):
-            it.save(step, {"params": tree(step)}, {})
-    for step in (1, 2):
-        first = min(k for k, name in enumerate(gcs.wrote) if name.startswith(f"target/{step}/"))
-        assert gcs.wrote[:first].count("lines") == step
+def test_what_belongs_to_a_checkpoint_is_stored_before_it_or_it_is_not_made(gcs):
+    refused = []
+
+    def store():
+        if refused:
+            raise StorageError("full")
+        gcs.write("lines", b"")
+
+    folder = f"{gcs.url}/target"
+    with Checkpoints(folder, keep=2, before_save=store) as checkpoints:
+        checkpoints.save(1, {"params": tree(1)}, {})
+        assert gcs.names("lines")
+        checkpoints.wait()
+        refused.append(True)
+        with pytest.raises(StorageError, match="full"):
+            checkpoints.save(2, {"params": tree(2)}, {})
+    assert steps_in(to_path(folder)) == [1] and not gcs.names("target/2")
 
 
 def test_a_damaged_checkpoint_is_noticed(gcs):
@@ -76,16 +91,17 @@ def test_a_damaged_checkpoint_is_noticed(gcs):
 
 
 def test_a_bucket_that_refuses_ends_saving_with_one_sentence(gcs):
-    with Checkpoints(f"{gcs.url}/target", keep=2) as checkpoints:
+    folder = f"{gcs.url}/target"
+    with Checkpoints(folder, keep=2) as checkpoints:
         checkpoints.save(1, {"params": tree(1)}, {})
-        checkpoints.wait()
+    with (
+        pytest.raises(CheckpointError, match="Checkpoint 1 is intact") as caught,
+        Checkpoints(folder, keep=2) as checkpoints,
+    ):
         gcs.refused["POST", gcs.bucket] = 403
-        with pytest.raises(CheckpointError, match="Checkpoint 1 is intact") as caught:
-            checkpoints.save(2, {"params": tree(2)}, {})
-            checkpoints.wait()
-        gcs.refused.clear()
+        checkpoints.save(2, {"params": tree(2)}, {})
     assert "\n" not in str(caught.value)
-    assert steps_in(to_path(f"{gcs.url}/target")) == [1]
+    assert steps_in(to_path(folder)) == [1]
 
 
 def test_a_trace_is_uploaded(gcs):

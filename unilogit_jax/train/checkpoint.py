@@ -70,7 +70,8 @@ class Checkpoints:
     ) -> None:
         try:
             self.wait()
-            self._manager.close()
+            with self._told("write"):
+                self._manager.close()
         except CheckpointError:
             # What ended the block says more than what became of its last checkpoint.
             if error is None:
