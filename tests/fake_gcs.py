@@ -60,7 +60,7 @@ class FakeGcs:
         }
 
     def names(self, under=""):
-        return sorted(name for name in self.buckets[self.bucket] if name.startswith(under))
+        return sorted(name for name in [*self.buckets[self.bucket]] if name.startswith(under))
 
     def read(self, name):
         return self.buckets[self.bucket][name][1]
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         prefix, cut = query.get("prefix", ""), query.get("delimiter")
         first, last = query.get("startOffset", ""), query.get("endOffset")
         items, prefixes = [], set()
-        for name in sorted(self.store.buckets[bucket]):
+        for name in sorted([*self.store.buckets[bucket]]):
             if not name.startswith(prefix) or name < first or (last and name >= last):
                 continue
             rest = name[len(prefix) :]

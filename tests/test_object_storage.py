@@ -18,9 +18,9 @@ SETTINGS = (
     "model.scratch.width=32",
     "model.scratch.heads=2",
     "model.scratch.layers=1",
-    "finetune.steps=40",
+    "finetune.steps=24",
     "finetune.batch_size=16",
-    "unlearn.steps=40",
+    "unlearn.steps=24",
     "unlearn.batch_size=8",
     "unlearn.retain_ratio=1",
     "eval.gold=false",
@@ -74,13 +74,14 @@ def test_a_run_in_a_bucket_that_is_killed_and_resumed_ends_as_one_on_a_disk(gcs,
         (("--resume", url), "unlearn"),
     ):
         process = start("unlearn", *words)
-        wait_for_checkpoint(gcs, stage, 9, process)
+        wait_for_checkpoint(gcs, stage, 6, process)
         process.kill()
         process.communicate()
         assert gcs.read("run/status") == b"running\n"
         logged = [json.loads(line) for line in gcs.read("run/metrics.jsonl").splitlines()]
         steps = [line["step"] for line in logged if line["stage"] == stage]
-        assert steps[: max(committed(gcs, stage))] == list(range(1, max(committed(gcs, stage)) + 1))
+        saved = max(committed(gcs, stage))
+        assert steps[:saved] == list(range(1, saved + 1)), "lines up to the checkpoint are there"
     ends([start("unlearn", "--resume", url)], 0)
     run = copy(gcs, "run", tmp_path / "run")
     assert (run / "status").read_text() == "done\n"
@@ -92,7 +93,8 @@ def test_a_run_in_a_bucket_that_is_killed_and_resumed_ends_as_one_on_a_disk(gcs,
     workflows.export(whole, tmp_path / "model", console=Console(quiet=True))
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {name.removeprefix("model/") for name in gcs.names("model/")} == names
-    for name in names - {"README.md"}:
+    # A tokenizer that was loaded notes where it came from, on a disk too.
+    for name in names - {"README.md", "tokenizer_config.json"}:
         assert gcs.read(f"model/{name}") == (tmp_path / "model" / name).read_bytes(), name
     _, read = models.load(f"{gcs.url}/model", mesh=make_mesh())
     jax.tree.map(np.testing.assert_array_equal, read, weights(whole))
