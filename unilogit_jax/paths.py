@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files and folders on a disk, or behind a URL such as gs://bucket/runs, used in the same way."""
 
+import errno
 import logging
 import os
 import re
@@ -124,7 +125,10 @@ class Remote:
 
         """
         with self._written() as (system, path):
-            system.pipe_file(path, data, mode="create")
+            try:
+                system.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                raise FileExistsError(errno.EEXIST, "File exists", str(self)) from None
 
     def upload(self, file: Path) -> None:
         """Copies a file of this machine there."""

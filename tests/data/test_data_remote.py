@@ -55,7 +55,7 @@ def test_tofu_in_a_bucket_is_tofu_on_a_disk(gcs):
 
     assert texts(local.forget) == texts(remote.forget)
     assert texts(local.retain) == texts(remote.retain)
-    with pytest.raises(DataError, match="The folder holds: forget10, .* Did you mean 'forget10'"):
+    with pytest.raises(DataError, match=r"The folder holds: forget10, .* Did you mean 'forget10'"):
         BENCHMARKS["tofu"](Source(dir=f"{gcs.url}/tofu", forget="forget1"))
 
 
@@ -78,5 +78,5 @@ def test_what_is_wrong_with_a_url_is_one_sentence(gcs, name, error, message):
 
 def test_a_bucket_that_refuses_does_not_look_like_a_missing_file(gcs):
     gcs.refused[gcs.bucket] = 403
-    with pytest.raises(StorageError, match="cannot be read .*the stand-in refuses"):
+    with pytest.raises(StorageError, match=r"cannot be read .*the stand-in refuses"):
         read_examples(f"{gcs.url}/rows.jsonl")

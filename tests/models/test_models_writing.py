@@ -237,7 +237,7 @@ def test_a_mount_point_is_refused_before_anything_is_written(tiny, tmp_path, mon
 
 @pytest.mark.parametrize("folder", ["s3://bucket/model", Path("gs://bucket/model")])
 def test_writing_to_other_urls_is_refused(tiny, folder):
-    with pytest.raises(ConfigError, match="(cannot be used|was a URL before it became a Path)"):
+    with pytest.raises(ConfigError, match=r"(cannot be used|was a URL before it became a Path)"):
         models.save(folder, *tiny)
 
 

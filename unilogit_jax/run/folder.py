@@ -53,11 +53,12 @@ class RunFolder:
         """
         try:
             if exact is not None:
-                path = _claim_exact(to_path(exact), config_yaml)
+                path = _claim_exact(to_path(exact))
+                _write_config(path, config_yaml)
             else:
                 path = _claim_new(to_path(parent), name, config_yaml)
         except FileExistsError as error:
-            raise _in_use(Path(error.filename)) from None
+            raise _in_use(to_path(error.filename)) from None
         except StorageError:
             raise
         except OSError as error:
@@ -222,15 +223,11 @@ def _claim_new(parent: AnyPath, name: str, config_yaml: str) -> AnyPath:
     raise AssertionError("unreachable")
 
 
-def _claim_exact(path: AnyPath, config_yaml: str) -> AnyPath:
+def _claim_exact(path: AnyPath) -> AnyPath:
     if isinstance(path, Path):
         path.mkdir(parents=True, exist_ok=True)
     if path.is_file() or any(path.iterdir()):
         raise _in_use(path)
-    try:
-        _write_config(path, config_yaml)
-    except FileExistsError:
-        raise _in_use(path) from None
     return path
 
 
