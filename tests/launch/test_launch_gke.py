@@ -220,6 +220,13 @@ def test_arguments_reach_the_run_unchanged_and_unexpanded(stubs):
     assert pod.volumes[0].persistentVolumeClaim.claimName == "lab"
 
 
+def test_pods_whose_files_are_all_in_a_bucket_need_no_volume(stubs):
+    words = ["--tpu", "v5e:4x4", "--claim", "", "--out", "gs://b/runs/x", "lab", "gs://b/my.yaml"]
+    _, _, pod, container = render(stubs, *words)
+    assert container.args == ["unlearn", "gs://b/runs/x", "gs://b/my.yaml"]
+    assert pod.volumes == [] and container.volumeMounts == []
+
+
 def test_gpu_nodes_are_told_where_process_0_is_and_who_they_are(stubs):
     words = ["--gpu", "nvidia-h100-80gb", "--hosts", "2", "--gpus-per-host", "4", "lab", "toy"]
     jobset, job, pod, container = render(stubs, *words)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unilogit_jax.errors import StorageError, WeightsError
-from unilogit_jax.paths import file_system, one_line
+from unilogit_jax.urls import file_system, one_line
 
 
 def open_folder(source: Path | str) -> "Folder":

@@ -76,11 +76,7 @@ class Console:
             self._append(f"{stamp}  {line}".rstrip() + "\n")
 
     def flush(self) -> None:
-        """Returns once the log file holds everything; on a disk it does at once.
-
-        Raises:
-          StorageError: it cannot be written.
-        """
+        """Returns once the log file holds everything, or raises StorageError; for buckets."""
         if self._log is not None:
             self._log.flush()
 

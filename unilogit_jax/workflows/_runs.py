@@ -14,11 +14,12 @@ from unilogit_jax.config import Experiment, load_config
 from unilogit_jax.data import Tokenizer
 from unilogit_jax.errors import CheckpointError, suggest
 from unilogit_jax.hosts import agreed, check_shared
-from unilogit_jax.paths import WRITTEN, AnyPath, Remote, scheme_of, to_source, upload_folder
+from unilogit_jax.paths import WRITTEN, AnyPath, Remote, to_source, upload_folder
 from unilogit_jax.run import RunFolder, read_json, write_json
 from unilogit_jax.train import Checkpoints
 from unilogit_jax.train.checkpoint import steps_in
 from unilogit_jax.train.watch import BEST
+from unilogit_jax.urls import scheme_of
 from unilogit_jax.workflows._sources import tokenizer_of
 
 MODEL_FILE = "model.json"
