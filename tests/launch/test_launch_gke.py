@@ -51,7 +51,7 @@ class Container(Strict):
     args: list[str]
     env: list[Env] = []
     resources: Resources
-    volumeMounts: list[Mount]
+    volumeMounts: list[Mount] = []
 
 
 class Claim(Strict):
@@ -69,7 +69,7 @@ class PodSpec(Strict):
     terminationGracePeriodSeconds: Count
     nodeSelector: dict[str, str]
     containers: Annotated[list[Container], Field(min_length=1)]
-    volumes: list[Volume]
+    volumes: list[Volume] = []
 
 
 class Pod(Strict):

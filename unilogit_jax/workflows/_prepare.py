@@ -28,6 +28,7 @@ from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.workflows._runs import (
+    TOKENIZER_FILE,
     is_run,
     load_decoder_config,
     load_stage,
@@ -150,7 +151,7 @@ def from_scratch(
     scratch: Scratch, task: Task, experiment: Experiment, run: RunFolder | None, mesh: Mesh
 ) -> tuple[Tokenizer, Any]:
     """Tokenizer and model of an experiment that makes its own."""
-    if run is not None and (run.path / "tokenizer").is_dir():
+    if run is not None and (run.tokenizer / TOKENIZER_FILE).is_file():
         tokenizer = load_tokenizer_of(run)
     else:
         # Wrong answers belong to the text: split into more tokens than true ones they would look

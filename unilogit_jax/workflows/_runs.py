@@ -25,6 +25,9 @@ from unilogit_jax.workflows._sources import tokenizer_of
 MODEL_FILE = "model.json"
 """The model's shape, beside the run's other files."""
 
+TOKENIZER_FILE = "tokenizer.json"
+"""In the tokenizer's folder; where it is, the others are."""
+
 TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
 """Stages: the model that knows everything, the one that never saw the forget rows, the result."""
 
@@ -61,7 +64,7 @@ def write_model(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        upload_folder(Path(folder), run.tokenizer)
+        upload_folder(Path(folder), run.tokenizer, last=(TOKENIZER_FILE,))
 
 
 def stages_of(run: RunFolder) -> list[str]:
