@@ -4,7 +4,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unilogit_jax.errors import CheckpointError
-from unilogit_jax.paths import AnyPath, to_path
+from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.train.event_loops import patient_event_loops
 from unilogit_jax.train.quiet import quiet_failures
 
@@ -46,7 +46,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self._quiet = quiet_failures()
+        self._quiet = ExitStack()
         self.folder = to_path(folder).absolute()
         self._before_save = before_save
         options = ocp.CheckpointManagerOptions(
@@ -59,7 +59,10 @@ class Checkpoints:
         self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
-        self._quiet.__enter__()
+        self._quiet.enter_context(quiet_failures())
+        if isinstance(self.folder, Remote):
+            # Writing to a store can fail as reading can, with other writes under way.
+            self._quiet.enter_context(patient_event_loops())
         return self
 
     def __exit__(
