@@ -3,9 +3,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -27,6 +29,42 @@ def start(*words, devices=8, cwd=None, **variables):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def two_hosts(*words, cwds=(None, None)):
+    """Two processes of one `unilogit unlearn WORDS`, four CPU devices each, killed at the end."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = []
+    try:
+        for number, cwd in enumerate(cwds):
+            variables = {
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(number),
+            }
+            processes.append(start("unlearn", *words, devices=4, cwd=cwd, **variables))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
+def ends(processes, code):
+    """What the processes say on standard error, all of which leave with this code."""
+    messages = []
+    for process in processes:
+        try:
+            messages.append(process.communicate(timeout=120)[1])
+        except subprocess.TimeoutExpired:
+            raise AssertionError("it hangs") from None
+    assert [process.returncode for process in processes] == [code] * len(processes), messages
+    assert not any("Traceback" in message for message in messages), messages
+    return messages
 
 
 def wait_for(path, stage, step, *processes):

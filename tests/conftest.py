@@ -3,6 +3,7 @@
 
 import os
 import socket
+from itertools import count
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax
 import numpy as np
 import pytest
+from fake_gcs import FakeGcs
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,11 +19,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Any attempt to open an internet connection fails the test."""
+def no_network(request, monkeypatch):
+    """Any attempt to open an internet connection fails the test; `gcs` is on this machine."""
+    allowed = {"127.0.0.1"} if "gcs" in request.fixturenames else set()
 
     def refuse(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in allowed:
             raise AssertionError(f"a test tried to reach the network: {address}")
         return original(self, address)
 
@@ -40,3 +43,25 @@ def strict_dtypes():
     """Dtype promotion refused: for ops, losses and methods."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    """One for all tests: clients remember the address that they first talked to."""
+    with FakeGcs() as server:
+        yield server
+
+
+@pytest.fixture
+def gcs(gcs_server, monkeypatch):
+    """A stand-in for Google Cloud Storage, with a new bucket: `gcs.url` and `gcs.bucket`."""
+    import fsspec
+
+    for name, value in gcs_server.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    gcs_server.open_bucket(f"bucket{next(_numbers)}")
+    return gcs_server
+
+
+_numbers = count()

@@ -3,15 +3,14 @@
 
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, lines, start, wait_for, weights
+from command_line import ROOT, ends, lines, start, two_hosts, wait_for, weights
 
 from unilogit_jax import workflows
 from unilogit_jax.config import load_config
@@ -40,26 +39,8 @@ SETTINGS = (
 @pytest.fixture
 def two():
     """two(*words, cwds=...) -> two processes of one run."""
-    processes = []
-
-    def begin(*words, cwds=(None, None)):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        for number, cwd in enumerate(cwds):
-            variables = {
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(number),
-            }
-            processes.append(start("unlearn", *words, devices=4, cwd=cwd, **variables))
-        return processes[-2:]
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    with ExitStack() as stack:
+        yield lambda *words, **more: stack.enter_context(two_hosts(*words, **more))
 
 
 @pytest.fixture
@@ -69,19 +50,6 @@ def nodes(tmp_path):
     for folder in folders:
         folder.mkdir()
     return folders
-
-
-def ends(processes, code):
-    """What the processes say on standard error, all of which leave with this code."""
-    messages = []
-    for process in processes:
-        try:
-            messages.append(process.communicate(timeout=120)[1])
-        except subprocess.TimeoutExpired:
-            raise AssertionError("it hangs") from None
-    assert [process.returncode for process in processes] == [code] * len(processes), messages
-    assert not any("Traceback" in message for message in messages), messages
-    return messages
 
 
 def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, tmp_path):

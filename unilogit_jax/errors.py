@@ -25,6 +25,14 @@ class CheckpointError(UnilogitError):
     """A checkpoint or run folder is missing, damaged or belongs to another run."""
 
 
+class StorageError(UnilogitError, OSError):
+    """An object store refuses something or is out of reach; met where an error of a disk is."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.strerror = message.rstrip(".")
+
+
 class TrainingError(UnilogitError):
     """Training cannot go on: loss or gradients are no numbers any more."""
 

@@ -71,7 +71,10 @@ def manifest(args: argparse.Namespace) -> dict[str, Any]:
     # Kubernetes expands $(NAME) in arguments; a doubled $ stands for itself.
     words = [args.verb, out, args.config, *args.overrides]
     container["args"] = [word.replace("$", "$$") for word in words]
-    pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = args.claim
+    if args.claim:
+        pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = args.claim
+    else:
+        del pod["volumes"], container["volumeMounts"]
     hosts = _on_tpus(pod, args) if args.tpu else _on_gpus(jobset, pod, args)
     job["completions"] = job["parallelism"] = hosts
     return jobset
@@ -155,7 +158,9 @@ def _on_gpus(jobset: dict[str, Any], pod: dict[str, Any], args: argparse.Namespa
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gke.py", description=__doc__)
     parser.add_argument("name", help="of the JobSet, and of the run's folder")
-    parser.add_argument("config", metavar="CONFIG", help="a packaged name, or a file in the pods")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a packaged name, a file in the pods, or gs://"
+    )
     parser.add_argument("overrides", metavar="key=value", nargs="*")
     parser.add_argument("--image", required=True, help="with this package in /unilogit_jax")
     kind = parser.add_mutually_exclusive_group(required=True)
@@ -166,8 +171,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--chips-per-host", type=int, help="4 where v5e:2x4 or v6e:2x4 is two hosts"
     )
-    parser.add_argument("--claim", default="shared", help="PersistentVolumeClaim, seen as /shared")
-    parser.add_argument("--out", help="run folder (default /shared/runs/NAME)")
+    parser.add_argument(
+        "--claim",
+        default="shared",
+        help="PersistentVolumeClaim, seen as /shared; '' where all files are at gs://",
+    )
+    parser.add_argument("--out", help="run folder, gs://... too (default /shared/runs/NAME)")
     parser.add_argument("--verb", choices=["unlearn", "finetune"], default="unlearn")
     parser.add_argument("--dry-run", action="store_true", help="print the manifest, call nothing")
     return parser

@@ -59,7 +59,7 @@ command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
 mkdir -p unilogit_jax && cd unilogit_jax
 rm -rf unilogit_jax configs scripts && tar -xzf ../unilogit_jax.tar.gz
 uv python install --quiet 3.12
-PYTHON=$(uv python find 3.12) scripts/install.sh .venv ".[tpu]"'
+PYTHON=$(uv python find 3.12) scripts/install.sh .venv ".[tpu,gcs]"'
 }
 
 run() {

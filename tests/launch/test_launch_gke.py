@@ -51,7 +51,7 @@ class Container(Strict):
     args: list[str]
     env: list[Env] = []
     resources: Resources
-    volumeMounts: list[Mount]
+    volumeMounts: list[Mount] = []
 
 
 class Claim(Strict):
@@ -69,7 +69,7 @@ class PodSpec(Strict):
     terminationGracePeriodSeconds: Count
     nodeSelector: dict[str, str]
     containers: Annotated[list[Container], Field(min_length=1)]
-    volumes: list[Volume]
+    volumes: list[Volume] = []
 
 
 class Pod(Strict):
@@ -218,6 +218,13 @@ def test_arguments_reach_the_run_unchanged_and_unexpanded(stubs):
     assert not any("$" in word.replace("$$", "") for word in container.args)
     assert (jobset.metadata.name, container.image) == ("my-run", "img")
     assert pod.volumes[0].persistentVolumeClaim.claimName == "lab"
+
+
+def test_pods_whose_files_are_all_in_a_bucket_need_no_volume(stubs):
+    words = ["--tpu", "v5e:4x4", "--claim", "", "--out", "gs://b/runs/x", "lab", "gs://b/my.yaml"]
+    _, _, pod, container = render(stubs, *words)
+    assert container.args == ["unlearn", "gs://b/runs/x", "gs://b/my.yaml"]
+    assert pod.volumes == [] and container.volumeMounts == []
 
 
 def test_gpu_nodes_are_told_where_process_0_is_and_who_they_are(stubs):

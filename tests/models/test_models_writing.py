@@ -5,6 +5,7 @@ import os
 import shutil
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 
 from unilogit_jax import models
 from unilogit_jax.errors import ConfigError, WeightsError
-from unilogit_jax.models import blocks, stored
+from unilogit_jax.models import blocks, stored, writing
 from unilogit_jax.sharding import make_mesh
 
 LLAMA3 = models.Rope(theta=5e5, kind="llama3", factor=32.0, original_max_length=16)
@@ -234,10 +235,38 @@ def test_a_mount_point_is_refused_before_anything_is_written(tiny, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("folder", ["gs://bucket/model", Path("s3://bucket/model")])
-def test_writing_to_a_url_is_refused(tiny, folder):
-    with pytest.raises(WeightsError, match="is a URL: write to a folder here"):
+@pytest.mark.parametrize("folder", ["s3://bucket/model", Path("gs://bucket/model")])
+def test_writing_to_other_urls_is_refused(tiny, folder):
+    with pytest.raises(ConfigError, match=r"(cannot be used|was a URL before it became a Path)"):
         models.save(folder, *tiny)
+
+
+def test_a_model_in_a_bucket_is_the_one_of_a_disk_and_its_config_comes_last(tiny, gcs, tmp_path):
+    extra = {"extra_files": {"README.md": "card"}, "file_bytes": 30_000}
+    models.save(tmp_path / "model", *tiny, **extra)
+    models.save(f"{gcs.url}/model", *tiny, **extra)
+    files = {f"model/{path.name}": path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert {name: gcs.read(name) for name in gcs.names()} == files
+    assert gcs.wrote[-1] == "model/config.json"
+    jax.tree.map(same, models.load(f"{gcs.url}/model")[1], tiny[1])
+    with pytest.raises(WeightsError, match="model exists and is not empty"):
+        models.save(f"{gcs.url}/model", *tiny)
+
+
+def test_what_a_bucket_refuses_is_told_before_anything_is_converted(tiny, gcs, monkeypatch):
+    monkeypatch.setattr(writing, "_write_tensors", None)
+    with pytest.raises(WeightsError, match="there is no bucket gs://none"):
+        models.save("gs://none/model", *tiny)
+    gcs.refused["POST", gcs.bucket] = 403
+    with pytest.raises(WeightsError, match=r"cannot be written \(.*the stand-in refuses"):
+        models.save(f"{gcs.url}/model", *tiny)
+
+
+def test_a_disk_too_full_for_the_copy_that_is_uploaded_is_told(tiny, gcs, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(WeightsError, match=r"has 0\.0 GB left: free some or set TMPDIR"):
+        models.save(f"{gcs.url}/model", *tiny)
+    assert not gcs.names()
 
 
 def test_an_unknown_dtype_is_refused(tiny, tmp_path):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """TOFU (Maini et al. 2024, arXiv:2401.06121): invented authors, from the files of its data set."""
 
-from pathlib import Path
 from typing import Literal
 
 from unilogit_jax.benchmarks.files import as_probes
 from unilogit_jax.data import Example, Probe, Source, Task, read_examples, read_rows
 from unilogit_jax.errors import DataError, suggest
+from unilogit_jax.paths import AnyPath, to_source
 
 
 def load_tofu(source: Source) -> Task:
@@ -19,7 +19,7 @@ def load_tofu(source: Source) -> Task:
       DataError: the folder or a split's file is missing; the message names what is there.
 
     """
-    folder = Path(source.dir or "")
+    folder = to_source(source.dir or "")
     forget_split, retain_split = source.forget or "forget10", source.retain or "retain90"
     forget = read_examples(_split_file(folder, forget_split))
     retain = read_examples(_split_file(folder, retain_split))
@@ -32,11 +32,11 @@ def load_tofu(source: Source) -> Task:
     )
 
 
-def _split_file(folder: Path, split: str) -> Path:
+def _split_file(folder: AnyPath, split: str) -> AnyPath:
     for ending in (".json", ".jsonl"):
         if (folder / f"{split}{ending}").is_file():
             return folder / f"{split}{ending}"
-    there = sorted(p.stem for p in folder.glob("*.json*")) if folder.is_dir() else []
+    there = sorted(p.stem for p in folder.iterdir() if ".json" in p.name) if folder.is_dir() else []
     listing = f" The folder holds: {', '.join(there)}." if there else ""
     raise DataError(
         f"TOFU's split '{split}' is not in data.dir = {folder} (looked for {split}.json).{listing}"
@@ -45,7 +45,7 @@ def _split_file(folder: Path, split: str) -> Path:
 
 
 def _probes(
-    folder: Path, perturbed: str, rows: list[Example], group: Literal["forget", "retain"]
+    folder: AnyPath, perturbed: str, rows: list[Example], group: Literal["forget", "retain"]
 ) -> tuple[Probe, ...]:
     path = folder / f"{perturbed}.json"
     if not path.is_file():

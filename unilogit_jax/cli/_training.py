@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unilogit_jax.errors import ConfigError, UnilogitError
+from unilogit_jax.paths import to_path
 
 
 def add_config(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -29,10 +30,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     """CONFIG, key=value, --out and --resume."""
     add_config(parser, optional=True)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="this very run folder, instead of one in output.dir"
+        "--out",
+        metavar="DIR",
+        type=to_path,
+        help="this very run folder, instead of one in output.dir",
     )
     parser.add_argument(
-        "--resume", metavar="RUN", type=Path, help="go on with this run; takes no CONFIG"
+        "--resume", metavar="RUN", type=to_path, help="go on with this run; takes no CONFIG"
     )
     parser.add_argument(
         "--profile", action="store_true", help="trace a few updates of each stage into RUN/profile"

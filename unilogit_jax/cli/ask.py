@@ -2,14 +2,14 @@
 """`unilogit ask`: puts questions to the models of a run, before and after unlearning."""
 
 import argparse
-from pathlib import Path
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN and questions."""
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("run_folder", metavar="RUN", type=to_path, help="a run folder")
     parser.add_argument("questions", metavar="QUESTION", nargs="+", help="in quotes")
 
 

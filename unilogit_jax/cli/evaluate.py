@@ -2,14 +2,14 @@
 """`unilogit evaluate`: measures the models of a run again."""
 
 import argparse
-from pathlib import Path
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN."""
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("run_folder", metavar="RUN", type=to_path, help="a run folder")
 
 
 def run(args: argparse.Namespace) -> int:

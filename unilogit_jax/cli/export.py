@@ -2,15 +2,15 @@
 """`unilogit export`: writes a model as a Hugging Face folder."""
 
 import argparse
-from pathlib import Path
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, OUT, --stage, --dtype, --adapter."""
     parser.add_argument("source", metavar="SOURCE", help="a run, or a Hugging Face folder or id")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    parser.add_argument("out", metavar="OUT", type=to_path, help="the folder to make")
     parser.add_argument(
         "--stage", metavar="NAME", help="which model: target, gold or unlearn (the default)"
     )

@@ -2,16 +2,16 @@
 """`unilogit quickstart`: a small model learns invented people and unlearns some of them."""
 
 import argparse
-from pathlib import Path
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--compare, --out."""
     parser.add_argument("--compare", action="store_true", help="run the other methods too")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="this very run folder, instead of one in runs/"
+        "--out", metavar="DIR", type=to_path, help="this very run folder, instead of one in runs/"
     )
 
 

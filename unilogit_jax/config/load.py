@@ -2,7 +2,6 @@
 """Reads an experiment from YAML with overrides, reports all errors at once, writes it back."""
 
 import logging
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
@@ -14,6 +13,7 @@ from unilogit_jax.config.problems import OVERRIDE, Origins, Problem, bools_for_n
 from unilogit_jax.config.schema import Experiment
 from unilogit_jax.config.yaml_file import read_yaml
 from unilogit_jax.errors import ConfigError
+from unilogit_jax.paths import AnyPath
 
 
 class Loaded(NamedTuple):
@@ -24,7 +24,7 @@ class Loaded(NamedTuple):
     """Such as keys that were dropped because an override swapped the method."""
 
 
-def load_config(source: str | Path, *overrides: str) -> Experiment:
+def load_config(source: str | AnyPath, *overrides: str) -> Experiment:
     """Reads an experiment; notes about it go to this module's logger as warnings.
 
     Args:
@@ -48,7 +48,7 @@ def load_config(source: str | Path, *overrides: str) -> Experiment:
     return loaded.experiment
 
 
-def read_config(source: str | Path, *overrides: str) -> Loaded:
+def read_config(source: str | AnyPath, *overrides: str) -> Loaded:
     """Like `load_config`, with the notes returned instead of logged.
 
     Raises:

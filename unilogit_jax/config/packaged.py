@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from unilogit_jax.errors import ConfigError, suggest
+from unilogit_jax.paths import AnyPath, to_source
 
 
 def config_names() -> list[str]:
@@ -32,14 +33,16 @@ def config_path(name: str) -> Path:
     return _root() / f"{name}.yaml"
 
 
-def find_config(source: str | Path) -> Path:
+def find_config(source: str | AnyPath) -> AnyPath:
     """The file that a path or a packaged name means; a file wins over a name.
 
     Raises:
       ConfigError: there is no such file, with near names of what there is.
 
     """
-    path, names = Path(source).expanduser(), config_names()
+    path, names = to_source(source), config_names()
+    if isinstance(path, Path):
+        path = path.expanduser()
     if path.is_file():
         return path
     if str(source) in names:
@@ -62,8 +65,8 @@ def _root() -> Path:
     return packed if packed.is_dir() else package.parent / "configs"
 
 
-def _listing(folder: Path) -> list[Path]:
+def _listing(folder: AnyPath) -> list[AnyPath]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir(), key=str)
     except OSError:
         return []

@@ -38,7 +38,7 @@ class Model(_Section):
     """Which weights to start from: exactly one of `weights` and `scratch`."""
 
     weights: str | None = None
-    """A Hugging Face folder, a Hub id such as org/name, or a run made by `unilogit finetune`."""
+    """A folder, a URL, a Hub id such as org/name, or a run made by `unilogit finetune`."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     family: str | None = None
@@ -61,11 +61,11 @@ class Data(_Section):
     benchmark: Literal["toy", "tofu", "files"] = "files"
     """toy: invented people; tofu: TOFU's files in `dir`; files: your own `forget` and `retain`."""
     dir: str | None = None
-    """Folder of a benchmark's files."""
+    """Folder or URL of a benchmark's files."""
     forget: str | None = None
-    """files: path of the rows to forget; tofu: the split, such as forget10."""
+    """files: path or URL of the rows to forget; tofu: the split, such as forget10."""
     retain: str | None = None
-    """files: path of the rows to keep; tofu: the split, such as retain90."""
+    """files: path or URL of the rows to keep; tofu: the split, such as retain90."""
     template: Literal["auto", "plain", "chat"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
     max_length: Count = 512
@@ -177,7 +177,7 @@ class Output(_Section):
     """Where the run goes."""
 
     dir: str = "runs"
-    """Parent folder; each run makes its own folder in it."""
+    """Parent folder, on a disk or at gs://; each run makes its own folder in it."""
     checkpoint_every: Count = 100
     """Updates between checkpoints."""
     keep_checkpoints: Count = 1

@@ -2,14 +2,14 @@
 """YAML that remembers the line of every key and refuses what YAML would swallow silently."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 
-from unilogit_jax.errors import ConfigError
+from unilogit_jax.errors import ConfigError, StorageError
+from unilogit_jax.paths import AnyPath
 
 KeyPath = tuple[str, ...]
 """A key and the sections it lies in, outermost first."""
@@ -37,7 +37,7 @@ class YamlError(Exception):
         self.line, self.problem = line, problem
 
 
-def read_yaml(path: Path) -> Document:
+def read_yaml(path: AnyPath) -> Document:
     """Reads one file.
 
     Raises:
@@ -50,6 +50,8 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(
             f"config error in {path}: the file is not UTF-8 text (byte {error.start})."
         ) from None
+    except StorageError:
+        raise
     except OSError as error:
         raise ConfigError(f"the config file {path} cannot be read: {error.strerror}.") from None
     try:

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads rows of text from a local file, and says which line is wrong and what was expected."""
+"""Reads rows of text from a file, and says which line is wrong and what was expected."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from unilogit_jax.data.examples import Example
-from unilogit_jax.errors import DataError, suggest
+from unilogit_jax.errors import DataError, StorageError, suggest
+from unilogit_jax.paths import AnyPath, to_source
 
 EXPECTED = 'one of {"question": ..., "answer": ...} or {"text": ...}'
 TABLES = {".csv": "csv", ".parquet": "parquet"}
 """Endings that the datasets library reads."""
 
 
-def read_examples(path: str | Path) -> list[Example]:
-    """Reads rows from JSON Lines, a JSON list, CSV or Parquet.
+def read_examples(path: str | AnyPath) -> list[Example]:
+    """Reads rows from JSON Lines, a JSON list, CSV or Parquet, on a disk or behind a URL.
 
     Each row holds "question" and "answer", or "text". Other fields are ignored.
 
     Raises:
       DataError: the file is missing, empty or not text, or a row is not of that form; the message
         names the line and what was expected.
+      StorageError: the URL's store refuses it, or is out of reach.
 
     """
     rows = read_rows(path)
@@ -30,9 +33,9 @@ def read_examples(path: str | Path) -> list[Example]:
     return examples
 
 
-def read_rows(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+def read_rows(path: str | AnyPath) -> list[tuple[str, dict[str, Any]]]:
     """The raw rows of a file, each with its place ("file:line") for messages."""
-    path = Path(path)
+    path = to_source(path)
     if not path.is_file():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
@@ -49,7 +52,7 @@ def read_rows(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{path}:{n}", _json(line, f"{path}, line {n}")) for n, line in lines]
 
 
-def _read_list(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+def _read_list(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
@@ -57,13 +60,21 @@ def _read_list(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{path}[{i}]", _mapping(row, f"{path}, item {i}")) for i, row in enumerate(rows)]
 
 
-def _read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _read_table(path: AnyPath) -> list[tuple[str, dict[str, Any]]]:
     import datasets
 
     try:
         parquet = path.suffix == ".parquet"
         read = datasets.Dataset.from_parquet if parquet else datasets.Dataset.from_csv
-        table = read(str(path))
+        if isinstance(path, Path):
+            table = read(str(path))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / path.name).write_bytes(path.read_bytes())
+                # In memory: the file is gone before its rows are read.
+                table = read(str(Path(folder) / path.name), cache_dir=folder, keep_in_memory=True)
+    except StorageError:
+        raise
     except Exception as error:
         raise DataError(f"{path} cannot be read as {TABLES[path.suffix]}: {error}") from error
     return [(f"{path}, row {i}", dict(row)) for i, row in enumerate(table, start=1)]

@@ -9,24 +9,27 @@ from pathlib import Path
 
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.hosts.talk import everywhere, exchange, from_first, several
+from unilogit_jax.paths import AnyPath, Remote
 
 WAIT = 5.0
 """Seconds in which a file must become visible on the other hosts; NFS takes its time."""
 
 
-def check_shared(folder: Path) -> None:
+def check_shared(folder: AnyPath) -> None:
     """Refuses a folder in which the other processes do not see what the first one writes.
 
     Nothing is left behind: neither the file that is looked for, nor folders made for it.
 
     Args:
-      folder: as this process knows it; made where it is missing.
+      folder: as this process knows it; made where it is missing. One in an object store is tried
+        by a single process too.
 
     Raises:
       CheckpointError: it is on a disk of one host, or cannot be made; in every process.
+      StorageError: the object store refuses it, or is out of reach of a process; in every one.
 
     """
-    if not several():
+    if not several() and isinstance(folder, Path):
         return
     with ExitStack() as stack:
         name = from_first(lambda: stack.enter_context(_marker(folder)))
@@ -36,15 +39,19 @@ def check_shared(folder: Path) -> None:
                 CheckpointError(
                     f"{folder} is not shared: process {', '.join(blind)} of {len(seen)} sees "
                     "nothing of what the first one writes there. A run on several hosts needs a "
-                    "folder on a file system that all of them have (NFS, Filestore, Lustre): "
-                    "set output.dir or --out to one."
+                    "folder on a file system that all of them have (NFS, Filestore, Lustre), or at "
+                    "gs://: set output.dir or --out to one."
                 )
             )
 
 
 @contextmanager
-def _marker(folder: Path) -> Iterator[str]:
+def _marker(folder: AnyPath) -> Iterator[str]:
     """A file of a name that nobody has looked for before."""
+    if isinstance(folder, Remote):
+        with folder.marked() as place:
+            yield place.name
+        return
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     marker = folder / f".shared-{uuid.uuid4().hex}"
     try:
@@ -63,7 +70,9 @@ def _marker(folder: Path) -> Iterator[str]:
                 path.rmdir()
 
 
-def _appears(path: Path) -> bool:
+def _appears(path: AnyPath) -> bool:
+    if isinstance(path, Remote):
+        return path.is_file()
     end = time.monotonic() + WAIT
     while True:
         # Listing a folder makes NFS look at it anew.

@@ -2,7 +2,6 @@
 """The files of a folder on this machine, or behind a URL such as gs://..., read in pieces."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unilogit_jax.errors import WeightsError, suggest
+from unilogit_jax.errors import StorageError, WeightsError
+from unilogit_jax.urls import file_system, one_line
 
 
 def open_folder(source: Path | str) -> "Folder":
@@ -98,7 +98,10 @@ class RemoteFolder:
     def __init__(self, url: str):
         self._url = url
         self._system: Any
-        self._system, self._root = _file_system(url)
+        try:
+            self._system, self._root = file_system(url)
+        except StorageError as error:
+            raise WeightsError(str(error)) from None
 
     def __enter__(self) -> "RemoteFolder":
         return self
@@ -164,12 +167,6 @@ Folder = LocalFolder | RemoteFolder
 """Files by name: names(), has(name), size(name), read(name, start, out)."""
 
 
-def scheme_of(source: str) -> str:
-    """The kind of a URL, or the empty string; "::" chains several."""
-    found = re.match(r"([A-Za-z][\w+.-]*)(://|::)", source)
-    return found[1] if found else ""
-
-
 def _roots(folder: Path) -> list[Path]:
     """Where links in a folder may lead: into it, or, in the Hub's cache, to the files' contents."""
     real = folder.resolve()
@@ -177,25 +174,3 @@ def _roots(folder: Path) -> list[Path]:
     if real.parent.name == "snapshots" and repository.name.startswith("models--"):
         return [repository, repository.parent / "blobs"]
     return [real]
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs
-        from fsspec.registry import known_implementations
-    except ImportError:
-        raise WeightsError(f"{url} cannot be read without fsspec: pip install fsspec.") from None
-    try:
-        system, root = url_to_fs(url)
-    except ImportError as error:
-        raise WeightsError(f"{url} cannot be read: {one_line(error)}.") from None
-    except Exception as error:  # every file system has errors of its own
-        known = () if scheme_of(url) in known_implementations else known_implementations
-        hint = suggest(scheme_of(url), known)
-        raise WeightsError(f"{url} cannot be read: {one_line(error)}.{hint}") from None
-    return system, root.rstrip("/")
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()).rstrip(".")

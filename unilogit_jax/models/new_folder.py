@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New folders that appear only when they are complete and on the disk."""
+"""New folders that appear only when they are complete, on a disk or in an object store."""
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unilogit_jax.errors import WeightsError
+from unilogit_jax.errors import StorageError, WeightsError
+from unilogit_jax.paths import AnyPath, Remote, upload_folder
+
+LAST = ("config.json", "adapter_config.json")
+"""What readers look for first is uploaded last."""
 
 
-def check_empty(folder: Path) -> None:
+def check_empty(folder: AnyPath) -> None:
     """Refuses a folder that holds anything already.
 
     Raises:
@@ -23,8 +28,10 @@ def check_empty(folder: Path) -> None:
 
 
 @contextmanager
-def complete_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write into, which gets that name once all went well.
+def complete_folder(folder: AnyPath) -> Iterator[Path]:
+    """A folder to write into, beside `folder`, which gets that name once all went well.
+
+    For an object store it is a temporary folder of this machine, which is uploaded then.
 
     Raises:
       WeightsError: for an OSError inside, with its cause; nothing is left behind.
@@ -38,6 +45,16 @@ def complete_folder(folder: Path) -> Iterator[Path]:
       ['model']
 
     """
+    if isinstance(folder, Remote):
+        try:
+            with tempfile.TemporaryDirectory() as room:
+                yield Path(room)
+                upload_folder(Path(room), folder, last=LAST)
+        except StorageError as error:
+            raise WeightsError(str(error)) from None
+        except OSError as error:
+            raise WeightsError(f"{folder} cannot be written: {error}.") from None
+        return
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         # One that a killed process of the same number left behind.

@@ -24,6 +24,7 @@ from unilogit_jax.models.hf_io import Files, Tensor, check_tensors, read_header,
 from unilogit_jax.models.lora import Lora
 from unilogit_jax.models.new_folder import check_empty, complete_folder
 from unilogit_jax.models.weight_map import Fused, Weight, weight_table
+from unilogit_jax.paths import AnyPath, to_path
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
@@ -45,7 +46,7 @@ NEUTRAL = {"bias": ("none",), "init_lora_weights": (True, "gaussian", "eva", "or
 
 
 def save_adapter(
-    folder: str | Path, model: Decoder, adapters: Params, lora: Lora, *, base_name: str
+    folder: str | AnyPath, model: Decoder, adapters: Params, lora: Lora, *, base_name: str
 ) -> None:
     """Writes a folder that PEFT loads onto the base model in transformers.
 
@@ -75,7 +76,7 @@ def save_adapter(
       ('layers.attn.q_proj', 'layers.attn.v_proj')
 
     """
-    folder = Path(folder)
+    folder = to_path(folder)
     config = _config(model, lora, base_name)
     tensors = dict(adapter_tensors(model, adapters, lora))
     check_empty(folder)
@@ -258,7 +259,7 @@ def _find(
     return table, tuple(sorted(map(".".join, found)))
 
 
-def _write(folder: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+def _write(folder: AnyPath, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     with complete_folder(folder) as part:

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from unilogit_jax.errors import WeightsError
-from unilogit_jax.models.folders import LocalFolder, one_line, scheme_of
+from unilogit_jax.models.folders import LocalFolder
 from unilogit_jax.models.hf_io import INDEX, SINGLE, read_index
+from unilogit_jax.urls import one_line, scheme_of
 
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 SMALL_FILES = ("*.json", "*.model", "*.jinja", "*.tiktoken", "merges.txt", "vocab.txt")

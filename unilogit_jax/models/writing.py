@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unilogit_jax.errors import ConfigError, WeightsError
+from unilogit_jax.errors import ConfigError, StorageError, WeightsError
 from unilogit_jax.models.blocks import WORKERS
 from unilogit_jax.models.build import Params
 from unilogit_jax.models.checks import check_name
@@ -25,6 +26,7 @@ from unilogit_jax.models.families import find_family
 from unilogit_jax.models.hf_io import INDEX, SINGLE, make_header
 from unilogit_jax.models.new_folder import check_empty, complete_folder
 from unilogit_jax.models.stored import Gathered, Slot, Step, divide, slots_of, steps_of, stored
+from unilogit_jax.paths import AnyPath, Remote, to_path
 
 FILE_BYTES = 5 * 10**9
 """Size that one file of several grows to; transformers 4.x takes the same."""
@@ -34,7 +36,7 @@ KINDS = {"float32": "F32", "bfloat16": "BF16"}
 
 
 def save(
-    folder: str | Path,
+    folder: str | AnyPath,
     model: Decoder,
     params: Params,
     *,
@@ -46,11 +48,13 @@ def save(
 ) -> None:
     """Writes a folder that transformers and other readers of safetensors load.
 
-    The folder appears only when it is complete and on the disk. The host holds some layers of one
-    parameter at a time. With several processes all must call this; the first one writes.
+    The folder appears only when it is complete and on the disk; behind gs:// its config.json does,
+    and until then the files lie in a temporary folder of this machine (TMPDIR). The host holds some
+    layers of one parameter at a time. With several processes all must call this; the first one
+    writes.
 
     Args:
-      folder: on this machine; must not exist, or be empty.
+      folder: on a disk, or gs://bucket/name; must not exist, or be empty.
       model: the decoder.
       params: its parameters; sharded ones are gathered one by one.
       dtype: type of the stored tensors; None: that of the folder the model was read from, float32
@@ -65,9 +69,9 @@ def save(
       ConfigError: an unknown dtype, or a family whose config.json cannot be made here.
 
     """
-    if "://" in str(folder) or str(folder).startswith(("gs:/", "s3:/")):
-        raise WeightsError(f"{folder} is a URL: write to a folder here and copy it there.")
-    folder = Path(os.path.expanduser(folder))
+    folder = to_path(folder)
+    if isinstance(folder, Path):
+        folder = folder.expanduser()
     config = config_json(model.config)
     if dtype is None:
         dtype = config.get("dtype", config.get("torch_dtype"))
@@ -120,22 +124,27 @@ def hf_tensors(
         yield slot.name, stored(slot, gathered.rows(slot, *slot.range), jnp.dtype(dtype))
 
 
-def _why_not(folder: Path, count: int) -> str:
+def _why_not(folder: AnyPath, count: int) -> str:
     """What speaks against writing so many bytes there, or the empty string."""
     try:
         check_empty(folder)
-        if os.path.ismount(folder):
+        if isinstance(folder, Remote):
+            there = Path(tempfile.gettempdir())
+            with folder.marked():
+                pass  # what cannot be uploaded need not be converted
+        elif os.path.ismount(folder):
             return f"{folder} is a mount point and cannot be made at once: choose a folder in it."
-        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        else:
+            there = next(parent for parent in folder.absolute().parents if parent.exists())
         free = shutil.disk_usage(there).free
-    except WeightsError as error:
+    except (WeightsError, StorageError) as error:
         return str(error)
     except OSError as error:
         return f"{folder} cannot be written: {error}."
     if free < count:
         return (
             f"{folder} needs {count / 1e9:.1f} GB, {there} has {free / 1e9:.1f} GB left: free some "
-            "or choose another folder."
+            f"or {'set TMPDIR' if isinstance(folder, Remote) else 'choose another folder'}."
         )
     return ""
 
@@ -152,7 +161,7 @@ def _follow_first(problem: str) -> None:
 
 
 def _write(
-    folder: Path,
+    folder: AnyPath,
     texts: Mapping[str, str],
     files: list[list[Slot]],
     steps: Iterator[Step],

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from unilogit_jax.paths import AnyPath
+from unilogit_jax.run.journal import Journal
 from unilogit_jax.run.text import (
     clean,
     format_numbers,
@@ -49,12 +50,12 @@ class Console:
     """
 
     def __init__(
-        self, log_file: Path | None = None, *, quiet: bool = False, stream: Stream | None = None
+        self, log_file: AnyPath | None = None, *, quiet: bool = False, stream: Stream | None = None
     ) -> None:
         self.stage_times: dict[str, float] = {}
         """Seconds per stage; a stage inside another counts for itself only, so they add up."""
         self.warnings: list[str] = []
-        self._log_file = log_file
+        self._log = None if log_file is None else Journal(log_file)
         self._unlogged: deque[str] = deque(maxlen=1000)
         self._quiet = quiet
         self._stream: Any = stream if stream is not None else sys.stdout
@@ -62,9 +63,9 @@ class Console:
         self._bars: Any = None
         self._open: list[Stage] = []
 
-    def log_to(self, log_file: Path) -> None:
+    def log_to(self, log_file: AnyPath) -> None:
         """Logs to this file from now on, beginning with what was said before there was one."""
-        self._log_file = log_file
+        self._log = Journal(log_file)
         while self._unlogged:
             self._append(self._unlogged.popleft())
 
@@ -73,6 +74,11 @@ class Console:
         stamp = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
         for line in clean(text).splitlines() or [""]:
             self._append(f"{stamp}  {line}".rstrip() + "\n")
+
+    def flush(self) -> None:
+        """Returns once the log file holds everything, or raises StorageError; for buckets."""
+        if self._log is not None:
+            self._log.flush()
 
     def title(self, text: str) -> None:
         """A line that begins something."""
@@ -183,12 +189,10 @@ class Console:
             self._stream.flush()
 
     def _append(self, line: str) -> None:
-        if self._log_file is None:
+        if self._log is None:
             self._unlogged.append(line)
-            return
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(line)
+        else:
+            self._log.append(line)
 
     def _rich(self) -> Any:
         """The rich console; while bars are shown, the one that prints above them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files written whole or not at all, through a temporary file and one rename."""
+"""Small files written whole or not at all: through a rename, or as an object of a store."""
 
 import dataclasses
 import json
@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unilogit_jax.errors import CheckpointError
+from unilogit_jax.errors import CheckpointError, StorageError
+from unilogit_jax.paths import AnyPath, Remote
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Writes a text file atomically; a reader sees the old file or the new one, never a part.
 
     Args:
@@ -30,13 +31,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: AnyPath, data: bytes) -> None:
     """Writes a binary file atomically, making its parent folders.
 
     Args:
       path: the file.
       data: its new content.
     """
+    if isinstance(path, Remote):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, obj: Any) -> None:
+def write_json(path: AnyPath, obj: Any) -> None:
     """Writes an object as indented JSON, atomically.
 
     Dataclasses become objects, paths strings, arrays and their scalars plain numbers. JSON has no
@@ -73,7 +77,7 @@ def write_json(path: Path, obj: Any) -> None:
     write_text(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: AnyPath) -> Any:
     """Reads a JSON file.
 
     Args:
@@ -91,6 +95,8 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(
             f"{path} does not exist. The step that writes it has not run, or was interrupted."
         ) from None
+    except StorageError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -106,7 +112,7 @@ def _plain(obj: Any) -> Any:
         return obj
     if isinstance(obj, Mapping):
         return {str(key): _plain(value) for key, value in obj.items()}
-    if isinstance(obj, Path):
+    if isinstance(obj, Path | Remote):
         return str(obj)
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}

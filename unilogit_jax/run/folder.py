@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from unilogit_jax.errors import CheckpointError, suggest
+from unilogit_jax.errors import CheckpointError, StorageError, suggest
+from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.run.environment import describe_environment
 from unilogit_jax.run.files import read_json, write_json, write_text
 
@@ -25,11 +26,16 @@ class RunFolder:
     metrics.jsonl one object per logged step      tokenizer/    of a model made from scratch
     """
 
-    path: Path
+    path: AnyPath
 
     @classmethod
     def create(
-        cls, parent: Path | str, name: str, *, config_yaml: str, exact: Path | str | None = None
+        cls,
+        parent: AnyPath | str,
+        name: str,
+        *,
+        config_yaml: str,
+        exact: AnyPath | str | None = None,
     ) -> "RunFolder":
         """Makes the folder `parent/MMDD-HHMMSS-name`, or exactly the one asked for.
 
@@ -46,11 +52,15 @@ class RunFolder:
           CheckpointError: the folder asked for is in use, or none can be made there.
         """
         try:
-            path = _claim_new(Path(parent), name) if exact is None else _claim_exact(Path(exact))
-            with (path / "config.yaml").open("x", encoding="utf-8") as file:
-                file.write(config_yaml)
+            if exact is not None:
+                path = _claim_exact(to_path(exact))
+                _write_config(path, config_yaml)
+            else:
+                path = _claim_new(to_path(parent), name, config_yaml)
         except FileExistsError as error:
-            raise _in_use(Path(error.filename)) from None
+            raise _in_use(to_path(error.filename)) from None
+        except StorageError:
+            raise
         except OSError as error:
             raise CheckpointError(
                 f"the run folder {exact or parent} cannot be made: {error.strerror}. "
@@ -61,7 +71,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path | str) -> "RunFolder":
+    def open(cls, path: AnyPath | str) -> "RunFolder":
         """An existing run.
 
         Args:
@@ -73,7 +83,7 @@ class RunFolder:
         Raises:
           CheckpointError: there is no run; the message says what was found instead.
         """
-        path = Path(path)
+        path = to_path(path)
         if (path / "config.yaml").is_file():
             return cls(path)
         if path.is_file():
@@ -88,62 +98,62 @@ class RunFolder:
         raise CheckpointError(f"{message} Name a folder that a run wrote (output.dir, --out).")
 
     @property
-    def config(self) -> Path:
+    def config(self) -> AnyPath:
         """The complete configuration: config.yaml."""
         return self.path / "config.yaml"
 
     @property
-    def env(self) -> Path:
+    def env(self) -> AnyPath:
         """Versions, command line, times: env.json."""
         return self.path / "env.json"
 
     @property
-    def status_file(self) -> Path:
+    def status_file(self) -> AnyPath:
         """One line: running, done, or failed and why."""
         return self.path / "status"
 
     @property
-    def log(self) -> Path:
+    def log(self) -> AnyPath:
         """Everything the console said: log.txt."""
         return self.path / "log.txt"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> AnyPath:
         """One object per logged step: metrics.jsonl."""
         return self.path / "metrics.jsonl"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> AnyPath:
         """Folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
-    def eval(self) -> Path:
+    def eval(self) -> AnyPath:
         """Folder of evaluation results, one folder per step."""
         return self.path / "eval"
 
     @property
-    def summary(self) -> Path:
+    def summary(self) -> AnyPath:
         """The final numbers: summary.json."""
         return self.path / "summary.json"
 
     @property
-    def plots(self) -> Path:
+    def plots(self) -> AnyPath:
         """Folder of pictures."""
         return self.path / "plots"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> AnyPath:
         """The report for people: report.html."""
         return self.path / "report.html"
 
     @property
-    def profile(self) -> Path:
+    def profile(self) -> AnyPath:
         """Folder of profiler traces, one folder per stage."""
         return self.path / "profile"
 
     @property
-    def tokenizer(self) -> Path:
+    def tokenizer(self) -> AnyPath:
         """Folder of the tokenizer, for models made from scratch."""
         return self.path / "tokenizer"
 
@@ -155,7 +165,7 @@ class RunFolder:
         except FileNotFoundError:
             return "unknown"
 
-    def eval_at(self, step: int) -> Path:
+    def eval_at(self, step: int) -> AnyPath:
         """Folder of the results of one step, for example eval/000125."""
         return self.eval / f"{step:06d}"
 
@@ -193,29 +203,44 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _claim_new(parent: Path, name: str) -> Path:
+def _claim_new(parent: AnyPath, name: str, config_yaml: str) -> AnyPath:
     """A folder that did not exist; runs started in the same second get a number."""
-    parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(parent, Path):
+        parent.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "run"
     stem = f"{datetime.now():%m%d-%H%M%S}-{slug}"
     for number in count(1):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
         try:
-            path.mkdir()
+            if isinstance(path, Path):
+                path.mkdir()
+            elif path.is_dir():
+                continue
+            _write_config(path, config_yaml)
         except FileExistsError:
             continue
         return path
     raise AssertionError("unreachable")
 
 
-def _claim_exact(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    if any(path.iterdir()):
+def _claim_exact(path: AnyPath) -> AnyPath:
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+    if path.is_file() or any(path.iterdir()):
         raise _in_use(path)
     return path
 
 
-def _in_use(path: Path) -> CheckpointError:
+def _write_config(path: AnyPath, config_yaml: str) -> None:
+    """Of several runs that are started at once in one folder, one succeeds."""
+    if isinstance(path, Remote):
+        (path / "config.yaml").create(config_yaml.encode())
+        return
+    with (path / "config.yaml").open("x", encoding="utf-8") as file:
+        file.write(config_yaml)
+
+
+def _in_use(path: AnyPath) -> CheckpointError:
     if path.name == "config.yaml":
         path = path.parent
     if not path.is_dir():
@@ -227,7 +252,7 @@ def _in_use(path: Path) -> CheckpointError:
     )
 
 
-def _runs_in(folder: Path) -> list[str]:
+def _runs_in(folder: AnyPath) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(sub.name for sub in folder.iterdir() if (sub / "config.yaml").is_file())

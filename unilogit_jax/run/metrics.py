@@ -4,21 +4,23 @@
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from unilogit_jax.errors import CheckpointError
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import write_text
+from unilogit_jax.run.journal import Journal
 
 
 @dataclass(frozen=True)
 class MetricsLog:
     """A metrics.jsonl file that is only ever appended to, but for `truncate_after` on resume."""
 
-    path: Path
+    path: AnyPath
 
     def write(self, *, stage: str, step: int, **numbers: Any) -> tuple[str, ...]:
-        """Appends one line and flushes it.
+        """Appends one line; behind a URL it is stored within seconds, or by `flush`.
 
         Args:
           stage: part of the run, such as "finetune" or "unlearn".
@@ -32,6 +34,7 @@ class MetricsLog:
 
         Example:
           >>> import tempfile
+          >>> from pathlib import Path
           >>> with tempfile.TemporaryDirectory() as folder:
           ...     log = MetricsLog(Path(folder) / "metrics.jsonl")
           ...     log.write(stage="unlearn", step=1, loss=float("inf"))
@@ -50,10 +53,16 @@ class MetricsLog:
                 odd[name] = number
         if odd:
             row["non_finite"] = " ".join(f"{name}={value}" for name, value in odd.items())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        self._journal.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         return tuple(odd)
+
+    def flush(self) -> None:
+        """Returns once all lines are stored; on a disk they are at once.
+
+        Raises:
+          StorageError: they cannot be.
+        """
+        self._journal.flush()
 
     def truncate_after(self, stage: str, step: int) -> int:
         """Drops the lines of a stage that a resumed run will write again.
@@ -67,6 +76,9 @@ class MetricsLog:
         Returns:
           The number of lines dropped.
         """
+        # What a journal took in before would come back with its next line.
+        self.flush()
+        vars(self).pop("_journal", None)
         if not self.path.is_file():
             return 0
         rows = self.read(self.path)
@@ -74,8 +86,12 @@ class MetricsLog:
         write_text(self.path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
         return len(rows) - len(kept)
 
+    @cached_property
+    def _journal(self) -> Journal:
+        return Journal(self.path)
+
     @staticmethod
-    def read(path: Path) -> list[dict[str, Any]]:
+    def read(path: AnyPath) -> list[dict[str, Any]]:
         """All lines of a metrics file.
 
         Args:

@@ -4,9 +4,9 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import write_bytes
 from unilogit_jax.run.labels import label_points, literal
 
@@ -28,7 +28,7 @@ _CURVES = {
 
 
 def plot_bars(
-    path: Path, metrics: Mapping[str, Mapping[str, float]], directions: Mapping[str, str]
+    path: AnyPath, metrics: Mapping[str, Mapping[str, float]], directions: Mapping[str, str]
 ) -> None:
     """Grouped bars: for each metric, one bar per model state.
 
@@ -84,7 +84,7 @@ def plot_bars(
 
 
 def plot_tradeoff(
-    path: Path,
+    path: AnyPath,
     points: Mapping[str, tuple[float, float]],
     gold: tuple[float, float] | None = None,
 ) -> None:
@@ -124,7 +124,7 @@ def plot_tradeoff(
     _save(figure, path)
 
 
-def plot_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def plot_curves(path: AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
     """Training curves, one panel per stage: forget and retain NLL where logged, else the loss.
 
     Args:
@@ -166,7 +166,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: AnyPath) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     picture = io.BytesIO()

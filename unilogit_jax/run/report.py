@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.environment import package_version
 from unilogit_jax.run.files import write_text
 from unilogit_jax.run.text import clean, format_seconds
@@ -53,7 +54,7 @@ class Report:
     """Model states in order: before, after, gold, further methods."""
     metric_rows: Sequence[MetricRow] = ()
     answers: Sequence[AnswerRow] = ()
-    plots: Sequence[tuple[str, Path]] = ()
+    plots: Sequence[tuple[str, AnyPath]] = ()
     stage_times: Mapping[str, float] = field(default_factory=dict)
     files: Sequence[tuple[str, str]] = ()
     next_commands: Sequence[str] = ()
@@ -62,7 +63,7 @@ class Report:
     warnings: Sequence[str] = ()
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: AnyPath, report: Report) -> None:
     """Writes the report as one HTML file: pictures inlined, no scripts, nothing loaded.
 
     Args:
@@ -88,7 +89,7 @@ def write_report(path: Path, report: Report) -> None:
     write_text(path, page)
 
 
-def _inline(picture: Path) -> str | None:
+def _inline(picture: AnyPath) -> str | None:
     """The PNG as a data address, or None where the file is missing."""
     try:
         data = picture.read_bytes()

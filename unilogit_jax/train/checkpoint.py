@@ -3,8 +3,8 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unilogit_jax.errors import CheckpointError
+from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.train.event_loops import patient_event_loops
 from unilogit_jax.train.quiet import quiet_failures
 
@@ -24,23 +25,44 @@ class Checkpoints:
     Each holds named trees of arrays and a few facts (such as the stage's number of steps).
     """
 
-    def __init__(self, folder: str | Path, *, keep: int = 1):
+    def __init__(
+        self,
+        folder: str | AnyPath,
+        *,
+        keep: int = 1,
+        before_save: Callable[[], None] | None = None,
+    ):
+        """Opens or makes the folder.
+
+        Args:
+          folder: on a disk that all processes share, or behind gs://.
+          keep: checkpoints that are kept.
+          before_save: called before each save, to store what belongs to it.
+
+        Raises:
+          CheckpointError: it cannot be opened.
+
+        """
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self._quiet = quiet_failures()
-        self.folder = Path(folder).absolute()
+        self._quiet = ExitStack()
+        self.folder = to_path(folder).absolute()
+        self._before_save = before_save
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, single_host_load_and_broadcast=True
         )
         with self._told("open"):
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = ocp.CheckpointManager(_known_to_orbax(self.folder), options=options)
         # The loop asks JAX whether to stop, with numbers that go on from stage to stage; Orbax
         # would ask with its own in between.
         self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpoints":
-        self._quiet.__enter__()
+        self._quiet.enter_context(quiet_failures())
+        if isinstance(self.folder, Remote):
+            # Writing to a store can fail as reading can, with other writes under way.
+            self._quiet.enter_context(patient_event_loops())
         return self
 
     def __exit__(
@@ -51,7 +73,8 @@ class Checkpoints:
     ) -> None:
         try:
             self.wait()
-            self._manager.close()
+            with self._told("write"):
+                self._manager.close()
         except CheckpointError:
             # What ended the block says more than what became of its last checkpoint.
             if error is None:
@@ -84,6 +107,8 @@ class Checkpoints:
         ocp = self._ocp
         items: dict[str, Any] = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
         marks = {name: _marks(tree) for name, tree in trees.items()}
+        if self._before_save is not None:
+            self._before_save()
         items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
         with self._told("write"):
             written = self._manager.save(step, args=ocp.args.Composite(**items))
@@ -115,7 +140,7 @@ class Checkpoints:
         except CheckpointError:
             raise
         except Exception as error:  # of the disk, in the words of several libraries
-            kept = [int(p.name) for p in _list(self.folder) if p.name.isdigit()]
+            kept = steps_in(self.folder)
             left = f" Checkpoint {max(kept)} is intact." if kept else ""
             raise CheckpointError(
                 f"cannot {what} checkpoints in {self.folder}: {_disk_reason(error)}.{left} Mend "
@@ -166,6 +191,20 @@ class Checkpoints:
         return {name: read[name] for name in targets}, read["facts"]
 
 
+def steps_in(folder: AnyPath) -> list[int]:
+    """The complete checkpoints in a folder, as far as it can be read; Orbax is not asked."""
+    try:
+        found = [path for path in folder.iterdir() if path.name.isdigit()]
+        # On a disk the folder's name makes it complete; objects cannot be renamed together.
+        return sorted(
+            int(path.name)
+            for path in found
+            if isinstance(path, Path) or (path / "commit_success.txt").is_file()
+        )
+    except OSError:
+        return []
+
+
 @jax.jit
 def fingerprint(tree: Any) -> Any:
     """One uint32 per array: the sum of its bits, modulo 2^32.
@@ -189,11 +228,12 @@ def _marks(tree: Any) -> list[int]:
     return [int(x) for x in jax.tree.leaves(fingerprint(tree))]
 
 
-def _list(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+def _known_to_orbax(folder: AnyPath) -> Any:
+    if isinstance(folder, Path):
+        return folder
+    from etils import epath
+
+    return epath.Path(str(folder))
 
 
 def _disk_reason(error: BaseException) -> str:

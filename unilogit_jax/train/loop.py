@@ -4,13 +4,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
 
 from unilogit_jax.errors import CheckpointError, Preempted, TrainingError
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train.checkpoint import Checkpoints
 from unilogit_jax.train.preemption import notice_sigterm
@@ -57,7 +57,7 @@ class Stage:
     flops_of: FlopsOf | None = None
     peak: float | None = None
     """Operations per second of all devices, for the utilisation in the log."""
-    profile: Path | None = None
+    profile: AnyPath | None = None
     """Folder for a trace of a few updates."""
     memory_advice: str = "Cut the batch into more microbatches, or use more devices."
     """What to change where an update needs more memory than there is."""

@@ -3,9 +3,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.train.checkpoint import Checkpoints
 
 Numbers = Mapping[str, float]
@@ -85,8 +85,8 @@ BEST = ".best"
 class Best:
     """The best weights of a stage so far, on disk."""
 
-    def __init__(self, stage: Path):
-        self._folder = stage.with_name(stage.name + BEST)
+    def __init__(self, stage: AnyPath):
+        self._folder = stage.parent / (stage.name + BEST)
 
     def save(self, step: int, params: Any) -> None:
         """Keeps these weights, and those before until the stage's own checkpoint is there too."""

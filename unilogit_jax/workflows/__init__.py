@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command line does, as Python functions."""
 
-from pathlib import Path
-
 from unilogit_jax.hosts import agreed
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, read_json
 from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows.evaluate import ask, evaluate
@@ -26,7 +25,9 @@ __all__ = [
 ]
 
 
-def resume(path: Path | str, *, console: Console | None = None, profile: bool = False) -> RunFolder:
+def resume(
+    path: AnyPath | str, *, console: Console | None = None, profile: bool = False
+) -> RunFolder:
     """Goes on with a run that was stopped, from its newest checkpoints and with its configuration.
 
     Args:

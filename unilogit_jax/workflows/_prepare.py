@@ -3,7 +3,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ from unilogit_jax.run.caches import token_cache
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.workflows._runs import (
+    TOKENIZER_FILE,
     is_run,
     load_decoder_config,
     load_stage,
@@ -164,7 +164,7 @@ def from_scratch(
     scratch: Scratch, task: Task, experiment: Experiment, run: RunFolder | None, mesh: Mesh
 ) -> tuple[Tokenizer, Any]:
     """Tokenizer and model of an experiment that makes its own."""
-    if run is not None and (run.path / "tokenizer").is_dir():
+    if run is not None and (run.tokenizer / TOKENIZER_FILE).is_file():
         tokenizer = load_tokenizer_of(run)
     else:
         # Wrong answers belong to the text: split into more tokens than true ones they would look
@@ -200,7 +200,7 @@ def _from_weights(
 ) -> tuple[Tokenizer, Any, Any]:
     settings = experiment.model
     source = settings.weights or ""
-    if is_run(Path(source)):
+    if is_run(source):
         run = agreed(lambda: RunFolder.open(source))
         check_patterns(experiment, load_decoder_config(run))
         model, base = load_stage(

@@ -3,9 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from unilogit_jax.evaluation import MEANINGS, Evaluation, Item, summarize
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import (
     AnswerRow,
     Console,
@@ -181,7 +181,9 @@ def _caveats(summaries: Mapping[str, Mapping[str, float]]) -> list[str]:
     return caveats
 
 
-def _plots(run: RunFolder, summaries: Mapping[str, Mapping[str, float]]) -> list[tuple[str, Path]]:
+def _plots(
+    run: RunFolder, summaries: Mapping[str, Mapping[str, float]]
+) -> list[tuple[str, AnyPath]]:
     bars = {
         MEANINGS[key].title: {name: n[key] for name, n in summaries.items() if key in n}
         for key in BARS

@@ -2,6 +2,7 @@
 """Reads models back from run folders."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,22 @@ from jax.sharding import Mesh
 
 from unilogit_jax import models
 from unilogit_jax.config import Experiment, load_config
-from unilogit_jax.data import Tokenizer, load_tokenizer
+from unilogit_jax.data import Tokenizer
 from unilogit_jax.errors import CheckpointError, suggest
 from unilogit_jax.hosts import agreed, check_shared
+from unilogit_jax.paths import WRITTEN, AnyPath, Remote, to_source, upload_folder
 from unilogit_jax.run import RunFolder, read_json, write_json
 from unilogit_jax.train import Checkpoints
+from unilogit_jax.train.checkpoint import steps_in
 from unilogit_jax.train.watch import BEST
+from unilogit_jax.urls import scheme_of
+from unilogit_jax.workflows._sources import tokenizer_of
 
 MODEL_FILE = "model.json"
 """The model's shape, beside the run's other files."""
+
+TOKENIZER_FILE = "tokenizer.json"
+"""In the tokenizer's folder; where it is, the others are."""
 
 TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
 """Stages: the model that knows everything, the one that never saw the forget rows, the result."""
@@ -28,7 +36,7 @@ ADAPTERS = ".lora"
 """End of the name of a stage that trains adapters; the one without it holds the merged weights."""
 
 
-def open_run(path: Path | str) -> tuple[RunFolder, Experiment]:
+def open_run(path: AnyPath | str) -> tuple[RunFolder, Experiment]:
     """An existing run and its configuration; on several hosts the same for every process.
 
     Raises:
@@ -40,21 +48,28 @@ def open_run(path: Path | str) -> tuple[RunFolder, Experiment]:
     return run, agreed(lambda: load_config(run.config))
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run (as opposed to a Hugging Face folder)."""
-    return (path / "checkpoints").is_dir() and (path / MODEL_FILE).is_file()
+def is_run(source: AnyPath | str) -> bool:
+    """Whether something is a run, as opposed to a Hugging Face folder, a Hub id or another URL."""
+    # Weights are read behind any URL; what cannot hold a run is not asked.
+    if isinstance(path := to_source(source), Remote) and scheme_of(str(path)) not in WRITTEN:
+        return False
+    return (path / MODEL_FILE).is_file() and (path / "checkpoints").is_dir()
 
 
 def write_model(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
     """Stores the model's shape and the tokenizer in the run, so that it can be used on its own."""
     write_json(run.path / MODEL_FILE, dataclasses.asdict(model.config))
-    tokenizer.save_pretrained(run.tokenizer)
+    if isinstance(run.tokenizer, Path):
+        tokenizer.save_pretrained(run.tokenizer)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        upload_folder(Path(folder), run.tokenizer, last=(TOKENIZER_FILE,))
 
 
 def stages_of(run: RunFolder) -> list[str]:
     """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
-    folder = run.checkpoints
-    names = [p.name for p in folder.iterdir() if any(q.name.isdigit() for q in p.iterdir())]
+    names = [folder.name for folder in run.checkpoints.iterdir() if steps_in(folder)]
     names = [name for name in names if not name.endswith((ADAPTERS, BEST))]
     order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
@@ -149,4 +164,4 @@ def load_adapters(run: RunFolder, stage: str, model: Any, lora: models.Lora, *, 
 
 def load_tokenizer_of(run: RunFolder) -> Tokenizer:
     """The tokenizer stored in a run."""
-    return load_tokenizer(run.tokenizer)
+    return tokenizer_of(run.tokenizer)

@@ -3,10 +3,10 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.errors import StorageError
 from unilogit_jax.hosts import (
     agreed,
     by_first,
@@ -16,6 +16,7 @@ from unilogit_jax.hosts import (
     is_first,
     several,
 )
+from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._runs import write_model
@@ -25,7 +26,7 @@ from unilogit_jax.workflows._runs import write_model
 def session(
     experiment: Experiment,
     *,
-    out: Path | None,
+    out: AnyPath | str | None,
     resume: RunFolder | None,
     console: Console,
     verb: str,
@@ -37,8 +38,8 @@ def session(
     """
     check_same("configuration", f"{dump_config(experiment)}{out}".encode())
     if resume is None:
-        place = from_first(lambda: str((out or Path(experiment.output.dir)).absolute()))
-        check_shared(Path(place))
+        place = from_first(lambda: str(to_path(out or experiment.output.dir).absolute()))
+        check_shared(to_path(place))
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
     rows, probes = prepared.everything, repr(prepared.task.probes)
@@ -56,13 +57,17 @@ def session(
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
         console.log(traceback.format_exc())
-        if is_first():
-            run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
+        # What ended the run says more than a store that takes no more notes on it.
+        with suppress(StorageError):
+            if is_first():
+                run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
+            console.flush()
         raise
     by_first(lambda: run.set_status("done"))
+    console.flush()
 
 
-def _new_run(experiment: Experiment, out: Path | None) -> RunFolder:
+def _new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:
     """Made by the first process; the others learn its name."""
     parent, name = experiment.output.dir, experiment.name
 
@@ -71,7 +76,7 @@ def _new_run(experiment: Experiment, out: Path | None) -> RunFolder:
         # A path from the working directory means something in one process only.
         return str(run.path.absolute() if several() else run.path)
 
-    return RunFolder(Path(from_first(make)))
+    return RunFolder(to_path(from_first(make)))
 
 
 def _begin(run: RunFolder, prepared: Prepared, verb: str) -> None:

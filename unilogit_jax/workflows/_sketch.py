@@ -3,7 +3,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -82,7 +81,7 @@ def _shape_of(
     settings = experiment.model
     source = settings.weights or ""
     types = {"dtype": settings.dtype, "param_dtype": settings.param_dtype}
-    if is_run(Path(source)):
+    if is_run(source):
         run = RunFolder.open(source)
         return load_tokenizer_of(run), dataclasses.replace(load_decoder_config(run), **types)
     types["attention"] = settings.attention

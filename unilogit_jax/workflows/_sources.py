@@ -9,9 +9,10 @@ import numpy as np
 from unilogit_jax.data import Tokenizer, copy_tokenizer, load_tokenizer
 from unilogit_jax.data.tokenizer import FILES
 from unilogit_jax.models.folders import open_folder
+from unilogit_jax.paths import AnyPath
 
 
-def tokenizer_of(source: Path | str) -> Tokenizer:
+def tokenizer_of(source: AnyPath | str) -> Tokenizer:
     """The tokenizer beside the weights of a folder, or of a URL that `models.resolve` gave.
 
     Raises:
@@ -25,12 +26,12 @@ def tokenizer_of(source: Path | str) -> Tokenizer:
         return load_tokenizer(folder)
 
 
-def fetch_tokenizer(source: Path | str, target: Path) -> None:
-    """Copies a tokenizer's files as they are, from a folder or a URL."""
-    if isinstance(source, Path):
+def fetch_tokenizer(source: AnyPath | str, target: AnyPath) -> None:
+    """Copies a tokenizer's files as they are, from and to a folder or a URL."""
+    if isinstance(source, Path) and isinstance(target, Path):
         copy_tokenizer(source, target)
         return
-    with open_folder(source) as folder:
+    with open_folder(source if isinstance(source, Path) else str(source)) as folder:
         for name in FILES:
             if folder.has(name):
                 data = np.empty(folder.size(name), np.uint8)

@@ -158,7 +158,8 @@ def _run_stage(
     folder = run.checkpoints / name
     with (
         console.stage(name, total=program.updates) as progress,
-        Checkpoints(folder, keep=output.keep_checkpoints) as checkpoints,
+        # The lines up to a checkpoint have to be there where the checkpoint is.
+        Checkpoints(folder, keep=output.keep_checkpoints, before_save=log.flush) as checkpoints,
     ):
         if program.batches.packing is not None:
             progress.note(str(program.batches.packing))

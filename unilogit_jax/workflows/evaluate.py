@@ -2,17 +2,17 @@
 """Measures the models of a finished run again, and asks them questions of your own."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._results import Results, show, write_evaluations
 from unilogit_jax.workflows._runs import column_of, load_stage, open_run, stages_of
 
 
-def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
+def evaluate(run: AnyPath | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
     """Evaluates every model of a run on the run's own task; prints the table, rewrites eval/.
 
     Args:
@@ -40,7 +40,7 @@ def evaluate(run: Path | str, *, console: Console | None = None) -> dict[str, di
 
 
 def ask(
-    run: Path | str, questions: Sequence[str], *, console: Console | None = None
+    run: AnyPath | str, questions: Sequence[str], *, console: Console | None = None
 ) -> list[dict[str, str]]:
     """Asks the models of a run before and after unlearning (and gold); greedy answers.
 

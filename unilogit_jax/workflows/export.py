@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in and out: Hugging Face folders that transformers loads, and run folders."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from jax.sharding import Mesh
 
 from unilogit_jax import models
 from unilogit_jax.config import load_config
-from unilogit_jax.data import Tokenizer, copy_tokenizer
+from unilogit_jax.data import Tokenizer
 from unilogit_jax.errors import WeightsError
+from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._card import model_card
@@ -25,7 +25,7 @@ from unilogit_jax.workflows._sources import fetch_tokenizer, tokenizer_of
 
 
 def load_pretrained(
-    source: Path | str,
+    source: AnyPath | str,
     *,
     dtype: str = "float32",
     param_dtype: str = "float32",
@@ -46,10 +46,11 @@ def load_pretrained(
 
     """
     mesh = make_mesh() if mesh is None else mesh
-    if is_run(Path(source)):
+    if is_run(source):
         run = RunFolder.open(source)
         model, params = load_stage(run, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
         return model, params, load_tokenizer_of(run)
+    source = str(source) if isinstance(source, Remote) else source
     tokenizer = tokenizer_of(models.resolve(source, revision=revision, weights=False))
     model, params = models.load(
         source, revision=revision, dtype=dtype, param_dtype=param_dtype, mesh=mesh
@@ -58,19 +59,19 @@ def load_pretrained(
 
 
 def export(
-    source: Path | str,
-    out: Path | str,
+    source: AnyPath | str,
+    out: AnyPath | str,
     *,
     stage: str | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
     adapter: bool = False,
     console: Console | None = None,
-) -> Path:
+) -> AnyPath:
     """Writes a model as a Hugging Face folder: config, tokenizer, safetensors, model card.
 
     Args:
       source: a run, or a Hugging Face folder, which is written anew (in another dtype, say).
-      out: the folder to make; one that holds anything already is refused.
+      out: the folder to make, on a disk or at gs://; one that holds anything already is refused.
       stage: which model of a run; None means the unlearned one, or the target of a finetuning run.
       dtype: of the stored weights; None: as in the folder that the model came from, float32 for a
         model made from scratch.
@@ -86,10 +87,10 @@ def export(
 
     """
     console = Console() if console is None else console
-    out = Path(out)
+    out = to_path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WeightsError(f"{out} exists already and is not empty: choose another folder.")
-    if not is_run(Path(source)):
+    if not is_run(source):
         if stage is not None or adapter:
             option = "--stage" if stage is not None else "--adapter"
             raise WeightsError(f"{source} is no run, so {option} means nothing here: leave it out.")
@@ -105,7 +106,7 @@ def export(
 
 
 def _export_run(
-    run: RunFolder, out: Path, stage: str | None, dtype: str | None, console: Console
+    run: RunFolder, out: AnyPath, stage: str | None, dtype: str | None, console: Console
 ) -> None:
     stage = last_stage(run) if stage is None else stage
     experiment = load_config(run.config)
@@ -129,10 +130,10 @@ def _export_run(
             extra_files={"README.md": model_card(run, experiment, stage)},
             progress=progress.amount,
         )
-        copy_tokenizer(run.tokenizer, out)
+        fetch_tokenizer(run.tokenizer, out)
 
 
-def _export_adapter(run: RunFolder, out: Path, stage: str | None, console: Console) -> None:
+def _export_adapter(run: RunFolder, out: AnyPath, stage: str | None, console: Console) -> None:
     stage = last_stage(run) if stage is None else stage
     experiment = load_config(run.config)
     if experiment.lora is None:
@@ -151,7 +152,10 @@ def _export_adapter(run: RunFolder, out: Path, stage: str | None, console: Conso
         )
 
 
-def _export_folder(source: Path | str, out: Path, dtype: str | None, console: Console) -> None:
+def _export_folder(
+    source: AnyPath | str, out: AnyPath, dtype: str | None, console: Console
+) -> None:
+    source = str(source) if isinstance(source, Remote) else source
     folder = models.resolve(source, weights=False)
     with console.stage("reading weights") as progress:
         # float32 holds every stored value exactly, so writing the stored dtype loses nothing.

@@ -2,10 +2,10 @@
 """Trains the model that is to be unlearned, from scratch or from weights, on all rows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.hosts import by_first
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._results import Results, show, write_all
 from unilogit_jax.workflows._runs import TARGET
@@ -16,7 +16,7 @@ from unilogit_jax.workflows._stages import train_stage
 def finetune(
     experiment: Experiment,
     *,
-    out: Path | None = None,
+    out: AnyPath | str | None = None,
     resume: RunFolder | None = None,
     console: Console | None = None,
     notes: Sequence[str] = (),

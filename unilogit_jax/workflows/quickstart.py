@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first two minutes: forty invented people, four of them removed from a model, on a laptop."""
 
-from pathlib import Path
-
 from unilogit_jax.config import load_config
 from unilogit_jax.methods import GradDiff, Npo, Undial
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows.unlearn import unlearn
 
 
 def quickstart(
-    *, compare: bool = False, out: Path | None = None, console: Console | None = None
+    *, compare: bool = False, out: AnyPath | str | None = None, console: Console | None = None
 ) -> RunFolder:
     """Trains a small model on invented people, unlearns a tenth of them, and shows the difference.
 

@@ -2,12 +2,12 @@
 """The main job: remove the forget rows from a model; show what it knew before and knows after."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import by_first
+from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._results import Results, show, write_all
@@ -20,7 +20,7 @@ from unilogit_jax.workflows._verdict import judge
 def unlearn(
     experiment: Experiment,
     *,
-    out: Path | None = None,
+    out: AnyPath | str | None = None,
     resume: RunFolder | None = None,
     console: Console | None = None,
     notes: Sequence[str] = (),
