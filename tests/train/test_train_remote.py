@@ -11,6 +11,7 @@ from unilogit_jax.paths import to_path
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train.checkpoint import Checkpoints, steps_in
 from unilogit_jax.train.trace import Trace
+from unilogit_jax.train.watch import Best
 
 
 def tree(seed):
@@ -102,6 +103,14 @@ def test_a_bucket_that_refuses_ends_saving_with_one_sentence(gcs):
         checkpoints.save(2, {"params": tree(2)}, {})
     assert "\n" not in str(caught.value)
     assert steps_in(to_path(folder)) == [1]
+
+
+def test_the_best_weights_of_a_watched_stage_are_kept_and_kept_again(gcs):
+    best = Best(to_path(f"{gcs.url}/unlearn"))
+    for step, seed in ((2, 1), (4, 2), (2, 3)):  # back to an earlier checkpoint in between
+        best.save(step, tree(seed))
+    assert steps_in(to_path(f"{gcs.url}/unlearn.best")) == [2]
+    jax.tree.map(np.testing.assert_array_equal, best.restore(2, tree(0)), tree(3))
 
 
 def test_a_trace_is_uploaded(gcs):
