@@ -67,13 +67,13 @@ def test_a_checkpoint_goes_on_on_another_mesh_from_the_same_values(rig, tmp_path
     (tmp_path / "parts").mkdir()
     shutil.copytree(tmp_path / "whole" / "4", tmp_path / "parts" / "4")
     with Checkpoints(tmp_path / "parts") as checkpoints:
-        wanted = resume(first.stage(), first.state()[0], checkpoints)
+        wanted, _ = resume(first.stage(), first.state()[0], checkpoints)
     assert int(wanted.step) == 4 and not same(wanted.params, whole.params)
     for sizes in (ONE, EIGHT):
         here, folder = rig(sizes), tmp_path / f"on-{sizes['fsdp']}"
         shutil.copytree(tmp_path / "parts", folder)
         with Checkpoints(folder) as checkpoints:
-            moved = resume(here.stage(), here.state()[0], checkpoints)
+            moved, _ = resume(here.stage(), here.state()[0], checkpoints)
         assert same((moved.params, moved.opt_state), (wanted.params, wanted.opt_state))
         assert {x.sharding.mesh for x in jax.tree.leaves(moved.params)} == {here.mesh}
         _, lines = here.run(folder)
