@@ -245,7 +245,7 @@ def test_doctor_reports_and_survives_a_machine_without_devices(monkeypatch, caps
     assert cli.main(["doctor"]) == 0
     assert f"jax                {jax.__version__}" in capsys.readouterr().out
     monkeypatch.setattr(jax, "devices", broken)
-    monkeypatch.setattr(_jax.Path, "home", broken)
+    monkeypatch.setattr(Path, "home", broken)
     monkeypatch.delenv("UNILOGIT_CACHE", raising=False)
     assert cli.main(["doctor"]) == 0
     printed = capsys.readouterr().out
