@@ -3,6 +3,7 @@
 
 import json
 
+import jax
 import pytest
 
 from unilogit_jax import cli
@@ -72,6 +73,24 @@ def test_a_missing_tofu_split_is_refused_with_what_is_there(refused, tmp_path):
 
 def test_a_kernel_of_another_machine_is_refused(refused):
     assert "attention 'splash' runs on TPUs" in refused("model.attention=splash")
+
+
+@pytest.mark.parametrize("place", ["_prepare.models.init", "_stages.init_state"])
+def test_memory_that_ends_outside_of_an_update_is_answered_too(
+    tmp_path, capsys, overrides, monkeypatch, place
+):
+    def full(*args, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 9 bytes.\nmore")
+
+    monkeypatch.setattr(f"unilogit_jax.workflows.{place}", full)
+    run = tmp_path / "run"
+    assert cli.main(["unlearn", "toy", *overrides, "--out", str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message and message.count("\n") == 1
+    assert "too little memory (RESOURCE_EXHAUSTED: Out of memory: 9 bytes.)" in message
+    for key in ("model.remat", "unlearn.microbatches", "mesh"):
+        assert key in message
+    assert (run / "status").read_text().startswith("failed: ")
 
 
 def test_a_batch_that_the_mesh_cannot_divide_is_refused(refused):

@@ -13,6 +13,7 @@ from unilogit_jax.errors import CheckpointError, Preempted, TrainingError
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train.checkpoint import Checkpoints
+from unilogit_jax.train.memory import out_of_memory
 from unilogit_jax.train.preemption import notice_sigterm
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.train.throughput import FlopsOf, Throughput
@@ -178,9 +179,8 @@ class _Loop:
         try:
             state, metrics = jax.block_until_ready(self.stage.step_fn(state, batch))
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+            if (reason := out_of_memory(error)) is None:
                 raise
-            reason = str(error).partition("\n")[0][:200]
             raise TrainingError(
                 f"stage {self.stage.name}: an update needs more memory than the device has "
                 f"({reason}). {self.stage.memory_advice}"

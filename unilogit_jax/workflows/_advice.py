@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a stage's weights depend on, and what to change where its memory does not suffice."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import jax
+
 from unilogit_jax.config import Experiment
+from unilogit_jax.errors import TrainingError
 from unilogit_jax.methods import Method
+from unilogit_jax.train.memory import out_of_memory
 
 _SECTIONS = {"finetune": ("model", "data", "finetune"), "unlearn": ("model", "data", "unlearn")}
 _FREE = {
@@ -41,6 +47,20 @@ def memory_advice(experiment: Experiment, section: Literal["finetune", "unlearn"
         f"rows), mesh (now {shape}; more devices in fsdp or tensor). Weights and optimizer take "
         f"less with lora, or with model.param_dtype=bfloat16 and {section}.optimizer=adafactor."
     )
+
+
+@contextmanager
+def memory_told(experiment: Experiment, section: Literal["finetune", "unlearn"]) -> Iterator[None]:
+    """Answers the end of a device's memory, anywhere inside, with the keys to change."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if (said := out_of_memory(error)) is None:
+            raise
+        raise TrainingError(
+            f"the devices have too little memory ({said}). {memory_advice(experiment, section)} "
+            "For evaluation: eval.batch_size."
+        ) from error
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from unilogit_jax.hosts import (
 )
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.workflows._advice import memory_told
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._runs import write_model
 
@@ -36,6 +37,19 @@ def session(
 
     Nothing is written before the data and the weights are known to be usable.
     """
+    section = "finetune" if verb == "finetune" else "unlearn"
+    with memory_told(experiment, section):
+        yield from _session(experiment, out, resume, console, verb, notes)
+
+
+def _session(
+    experiment: Experiment,
+    out: AnyPath | str | None,
+    resume: RunFolder | None,
+    console: Console,
+    verb: str,
+    notes: Sequence[str],
+) -> Iterator[tuple[Prepared, RunFolder]]:
     check_same("configuration", f"{dump_config(experiment)}{out}".encode())
     if resume is None:
         place = from_first(lambda: str(to_path(out or experiment.output.dir).absolute()))
