@@ -127,6 +127,22 @@ def test_a_watched_run_that_is_killed_keeps_the_weights_of_one_that_is_not(tmp_p
     assert weight == 2.0
 
 
+def test_a_run_killed_between_its_best_weights_and_its_checkpoint_goes_on(tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def dying(self, step, trees, facts):
+        if step == 4 and self.folder.name == "unlearn":
+            raise KeyboardInterrupt
+        save(self, step, trees, facts)
+
+    which = watched(floor=0.35)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save", dying)
+        run(tmp_path / "unlearn", which)
+    weight, _, _ = run(tmp_path / "unlearn", which)
+    assert weight == 6.0
+
+
 def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(tmp_path):
     before = {"unlearn.learning_rate": 1e-5, "method.name": "npo", "method.beta": 0.1}
     now = {"unlearn.learning_rate": 2e-5, "method.name": "unilogit"}

@@ -160,3 +160,11 @@ def test_a_slice_without_the_compiler_says_what_to_install(monkeypatch):
     monkeypatch.setattr(accelerators, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs libtpu"):
         plan(load_config("toy"), topology="v5e:2x2")
+
+
+def test_weights_that_a_later_stage_begins_with_are_held_beside_the_step(overrides):
+    words = (*overrides, "compare=[{name: grad_diff}]", "eval.gold=false")
+    target, first, last = plan(load_config("toy", *words), compiled=False).stages
+    assert first.held["weights to start from"] == first.held["weights"]
+    assert "weights to start from" not in target.held and "weights to start from" not in last.held
+    assert first.total - last.total == first.held["weights"]
