@@ -113,6 +113,8 @@ def test_the_best_weights_of_a_watched_stage_are_kept_and_kept_again(gcs):
     jax.tree.map(np.testing.assert_array_equal, best.restore(2, tree(0)), tree(3))
 
 
+# A trace of more than a megabyte goes through a call of gcsfs that aiohttp warns of.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 def test_a_trace_is_uploaded(gcs):
     step = jax.jit(lambda x: x + 1)
     with Trace(to_path(f"{gcs.url}/profile/target"), first=1) as trace:
