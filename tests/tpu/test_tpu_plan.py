@@ -35,9 +35,10 @@ def test_a_1b_model_on_four_chips_fits_and_exchanges_its_weights_twice_and_its_g
     head = 128256 * 2048
     layers = 1235814400 - head
     # Layers in bfloat16 forward, backward and as gradients; the head in bfloat16, its gradient in
-    # float32. Where a ring passes pieces on, the fourth that a device has itself is not moved.
+    # float32. Where a ring passes pieces on, the fourth that a device has itself is not moved;
+    # pieces are padded to whole tiles, and the tokens' embeddings change places too.
     least, most = (3 * 2 * layers * share + 2 * head + 4 * head for share in (0.7, 1.0))
-    assert least < sum(t.bytes for t in stage.traffic) < 1.02 * most
+    assert least < sum(t.bytes for t in stage.traffic) < 1.05 * most
 
 
 def test_a_slice_with_too_little_memory_is_said_not_to_fit():
