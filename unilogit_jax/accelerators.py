@@ -63,6 +63,14 @@ def accelerator_of(device: Any) -> Accelerator | None:
     return (found or Accelerator(kind, 0.0))._replace(memory=limit)
 
 
+def host_memory() -> int | None:
+    """Bytes of memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def topology_devices(name: str) -> Sequence[Any]:
     """Devices of a TPU slice such as "v5e:4x4": programs compile for them, and cannot run.
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unilogit_jax import __version__
+from unilogit_jax.accelerators import GIB, host_memory
 from unilogit_jax.run.caches import program_cache
 from unilogit_jax.run.environment import PACKAGES, version_of
 
 _SHOWN_TOO = ("pydantic", "rich", "matplotlib")
 _SETTINGS = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
-_GIB = 1024**3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,23 +65,20 @@ def _devices() -> Iterator[tuple[str, str]]:
             limit = (device.memory_stats() or {}).get("bytes_limit")
         except Exception:
             limit = None
-        size = f", {limit / _GIB:.1f} GiB" if limit else ""
+        size = f", {limit / GIB:.1f} GiB" if limit else ""
         yield f"  {device.id}", f"{device.device_kind}{size}"
 
 
 def _memory() -> str:
-    try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return "unknown"
-    return f"{pages * size / _GIB:.1f} GiB"
+    memory = host_memory()
+    return "unknown" if memory is None else f"{memory / GIB:.1f} GiB"
 
 
 def _free(folder: Path | None) -> str:
     """Free space at a folder, or where it would be made."""
     for place in (folder, *folder.parents) if folder else ():
         try:
-            return f"{shutil.disk_usage(place).free / _GIB:.1f} GiB"
+            return f"{shutil.disk_usage(place).free / GIB:.1f} GiB"
         except OSError:
             continue
     return "unknown"

@@ -2,6 +2,7 @@
 """Arithmetic of one training update: what it takes at least, whatever a program computes again."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import jax
 
@@ -33,19 +34,22 @@ def update_flops(
 
     Reference: arXiv:2204.02311, appendix B, with causal attention counted once.
     """
+    head = config.vocab_size * config.width
+    local = sum(config.local_layers)
+    pairs = local * sum(_pairs(n, config.window) for n in lengths)
+    pairs += (config.layers - local) * sum(_pairs(n, None) for n in lengths)
+    attention = 4 * config.heads * config.head_dim * pairs
+    forward = 2 * _linear(config) * sum(lengths) + 2 * head * supervised + attention
+    return forward * (2 if frozen else 3)
+
+
+@cache
+def _linear(config: DecoderConfig) -> int:
+    """Weights of all linear layers; counted once per model, since every update asks."""
     layers = param_shapes(Decoder(config))["layers"]
     # Vectors and norms are no kernels, and what they take is not worth counting.
     paths = jax.tree_util.tree_leaves_with_path(layers)
-    linear = sum(x.size for path, x in paths if getattr(path[-1], "key", "") == "kernel")
-    head = config.vocab_size * config.width
-    pairs = sum(
-        _pairs(n, config.window if config.is_local(i) else None)
-        for i in range(config.layers)
-        for n in lengths
-    )
-    attention = 4 * config.heads * config.head_dim * pairs
-    forward = 2 * linear * sum(lengths) + 2 * head * supervised + attention
-    return forward * (2 if frozen else 3)
+    return sum(x.size for path, x in paths if getattr(path[-1], "key", "") == "kernel")
 
 
 def _pairs(length: int, window: int | None) -> int:

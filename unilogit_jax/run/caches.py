@@ -12,11 +12,7 @@ def program_cache() -> Path | None:
       The folder, or None where there is no home folder. It need not exist.
 
     """
-    chosen = os.environ.get("UNILOGIT_CACHE")
-    try:
-        return Path(chosen).expanduser() if chosen else _home() / "xla"
-    except RuntimeError:
-        return None
+    return _folder("xla", in_chosen="")
 
 
 def token_cache() -> Path | None:
@@ -26,12 +22,14 @@ def token_cache() -> Path | None:
       The folder, or None where there is no home folder. It need not exist.
 
     """
+    return _folder("tokens", in_chosen="tokens")
+
+
+def _folder(at_home: str, *, in_chosen: str) -> Path | None:
     chosen = os.environ.get("UNILOGIT_CACHE")
     try:
-        return (Path(chosen).expanduser() if chosen else _home()) / "tokens"
+        if chosen:
+            return Path(chosen).expanduser() / in_chosen
+        return Path.home() / ".cache/unilogit_jax" / at_home
     except RuntimeError:
         return None
-
-
-def _home() -> Path:
-    return Path.home() / ".cache/unilogit_jax"

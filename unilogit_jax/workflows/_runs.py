@@ -18,6 +18,7 @@ from unilogit_jax.paths import WRITTEN, AnyPath, Remote, to_source, upload_folde
 from unilogit_jax.run import RunFolder, read_json, write_json
 from unilogit_jax.train import Checkpoints
 from unilogit_jax.train.checkpoint import steps_in
+from unilogit_jax.train.state import place
 from unilogit_jax.train.watch import BEST
 from unilogit_jax.urls import scheme_of
 from unilogit_jax.workflows._sources import tokenizer_of
@@ -121,11 +122,7 @@ def load_stage(
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     model = models.Decoder(config, mesh=mesh)
-    targets = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        models.param_shapes(model),
-        models.param_shardings(model, mesh),
-    )
+    targets = place(models.param_shapes(model), models.param_shardings(model, mesh))
     with Checkpoints(run.checkpoints / stage) as checkpoints:
         trees, _ = checkpoints.restore({"params": targets})
     params = trees["params"]
@@ -152,11 +149,7 @@ def load_adapters(run: RunFolder, stage: str, model: Any, lora: models.Lora, *, 
     folder = run.checkpoints / f"{stage}{ADAPTERS}"
     if not folder.is_dir():
         raise CheckpointError(f"the stage '{stage}' of {run.path} was not made with adapters.")
-    targets = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        lora.shapes(model),
-        lora.shardings(model, mesh),
-    )
+    targets = place(lora.shapes(model), lora.shardings(model, mesh))
     with Checkpoints(folder) as checkpoints:
         trees, _ = checkpoints.restore({"params": targets})
     return trees["params"]

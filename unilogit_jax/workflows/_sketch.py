@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from unilogit_jax import models
@@ -15,6 +14,7 @@ from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.published import look_like
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
+from unilogit_jax.train.state import place
 from unilogit_jax.workflows._prepare import (
     Prepared,
     TaskRows,
@@ -68,11 +68,7 @@ def sketch(experiment: Experiment, *, devices: Sequence[Any]) -> tuple[Prepared,
 def weight_shapes(model: models.Decoder) -> Any:
     """Shapes, types and places of a model's weights."""
     assert model.mesh is not None
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        models.param_shapes(model),
-        models.param_shardings(model, model.mesh),
-    )
+    return place(models.param_shapes(model), models.param_shardings(model, model.mesh))
 
 
 def _shape_of(

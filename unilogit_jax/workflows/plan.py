@@ -2,7 +2,6 @@
 """What a run will need, before it is paid for: memory, arithmetic and traffic of every stage."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 
 from unilogit_jax import models
-from unilogit_jax.accelerators import accelerator_of, topology_devices
+from unilogit_jax.accelerators import accelerator_of, host_memory, topology_devices
 from unilogit_jax.config import Experiment
 from unilogit_jax.methods import Method
 from unilogit_jax.sharding import batch_shardings
@@ -186,7 +185,7 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
 
 
 def _programs(prepared: Prepared) -> Iterator[Program]:
-    """The stages that `unlearn` would run; one of a kind that is run twice."""
+    """The stages that `unlearn` would run."""
     experiment, base = prepared.experiment, prepared.base
     seed = experiment.output.seed
     if base is None:
@@ -254,10 +253,8 @@ def _bytes(tree: Any) -> int:
 
 
 def _share_of_host(devices: int) -> int | None:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices
-    except (AttributeError, OSError, ValueError):
-        return None
+    memory = host_memory()
+    return None if memory is None else memory // devices
 
 
 def _describe_model(prepared: Prepared) -> str:
