@@ -13,8 +13,31 @@ from pathlib import Path
 import jax
 
 from unilogit_jax import workflows
+from unilogit_jax.config import load_config
+from unilogit_jax.run import Console
 
 ROOT = Path(__file__).parents[1]
+SMALL = (
+    "model.scratch.width=32",
+    "model.scratch.heads=2",
+    "model.scratch.layers=1",
+    "finetune.batch_size=16",
+    "unlearn.steps=24",
+    "unlearn.batch_size=8",
+    "unlearn.retain_ratio=1",
+    "eval.gold=false",
+    "eval.max_items=3",
+    "eval.max_new_tokens=4",
+    "eval.batch_size=16",
+    "output.log_every=1",
+)
+"""Settings of runs of seconds."""
+
+
+def undisturbed(folder, settings):
+    """A run on a disk that nobody disturbs, in this process."""
+    workflows.unlearn(load_config("toy", *settings), out=folder, console=Console(quiet=True))
+    return folder
 
 
 def start(*words, devices=8, cwd=None, **variables):

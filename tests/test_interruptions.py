@@ -6,11 +6,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from command_line import lines, start, wait_for, weights
-
-from unilogit_jax import workflows
-from unilogit_jax.config import load_config
-from unilogit_jax.run import Console
+from command_line import lines, start, undisturbed, wait_for, weights
 
 SETTINGS = (
     "model.scratch.width=32",
@@ -28,9 +24,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    workflows.unlearn(load_config("toy", *SETTINGS), out=folder, console=Console(quiet=True))
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("runs") / "whole", SETTINGS)
 
 
 def kill_while_saving(process, folder):

@@ -7,37 +7,20 @@ import time
 import jax
 import numpy as np
 import pytest
-from command_line import ends, lines, start, two_hosts, weights
+from command_line import SMALL, ends, lines, start, two_hosts, undisturbed, weights
 
 from unilogit_jax import models, workflows
 from unilogit_jax.config import load_config
 from unilogit_jax.run import Console
 from unilogit_jax.sharding import make_mesh
 
-SETTINGS = (
-    "model.scratch.width=32",
-    "model.scratch.heads=2",
-    "model.scratch.layers=1",
-    "finetune.steps=24",
-    "finetune.batch_size=16",
-    "unlearn.steps=24",
-    "unlearn.batch_size=8",
-    "unlearn.retain_ratio=1",
-    "eval.gold=false",
-    "eval.max_items=3",
-    "eval.max_new_tokens=4",
-    "eval.batch_size=16",
-    "output.checkpoint_every=3",
-    "output.log_every=1",
-)
+SETTINGS = (*SMALL, "finetune.steps=24", "output.checkpoint_every=3")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run on a disk that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    workflows.unlearn(load_config("toy", *SETTINGS), out=folder, console=Console(quiet=True))
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("runs") / "whole", SETTINGS)
 
 
 def copy(gcs, under, folder):

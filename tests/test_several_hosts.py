@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, ends, lines, start, two_hosts, wait_for, weights
+from command_line import ROOT, SMALL, ends, lines, start, two_hosts, wait_for, weights
 
 from unilogit_jax import workflows
 from unilogit_jax.config import load_config
@@ -18,22 +18,7 @@ from unilogit_jax.run import Console
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = (
-    "model.scratch.width=32",
-    "model.scratch.heads=2",
-    "model.scratch.layers=1",
-    "finetune.steps=12",
-    "finetune.batch_size=16",
-    "unlearn.steps=24",
-    "unlearn.batch_size=8",
-    "unlearn.retain_ratio=1",
-    "eval.gold=false",
-    "eval.max_items=3",
-    "eval.max_new_tokens=4",
-    "eval.batch_size=16",
-    "output.checkpoint_every=4",
-    "output.log_every=1",
-)
+SETTINGS = (*SMALL, "finetune.steps=12", "output.checkpoint_every=4")
 
 
 @pytest.fixture

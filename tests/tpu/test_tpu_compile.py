@@ -13,8 +13,9 @@ from unilogit_jax import models
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Unilogit
 from unilogit_jax.models.attention import attention, look
-from unilogit_jax.sharding import partition_spec
-from unilogit_jax.train import init_state, make_optimizer, make_step
+from unilogit_jax.sharding import batch_shardings, partition_spec
+from unilogit_jax.train import make_optimizer, make_step
+from unilogit_jax.train.state import abstract_state, place
 
 ROWS, LENGTH = 4, 512
 KERNELS = ("splash_mha_fwd_segmented", "splash_mha_dkv_segmented", "splash_mha_dq_segmented")
@@ -79,24 +80,13 @@ def compile_step(config, mesh):
     """(compiled step of Unilogit with AdamW, the state's shapes and shardings)."""
     model = models.Decoder(config, mesh=mesh, remat="full")
     method, optimizer = Unilogit(), make_optimizer(10, learning_rate=1e-5)
-    kept = []
-
-    def fresh(params):
-        state, shardings = init_state(params, optimizer, axes=models.logical_axes(model), mesh=mesh)
-        kept.append(shardings)
-        return state
-
-    shapes = jax.eval_shape(fresh, models.param_shapes(model))
-    state = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, kept[0]
-    )
+    shapes, axes = models.param_shapes(model), models.logical_axes(model)
+    state, shardings = abstract_state(shapes, optimizer, axes=axes, mesh=mesh)
     zeros = np.zeros((ROWS, LENGTH), np.int32)
     sizes, sets = np.full(ROWS, LENGTH, np.int32), np.array([1, 1, 2, 2], np.int32)
-    batch = jax.tree.map(
-        lambda x: on_chips(x.shape, ("batch", None), mesh, x.dtype),
-        assemble([(Rows(zeros, zeros, sizes), np.arange(ROWS), {})], sets),
-    )
-    step = make_step(method, models.apply_fn(model), optimizer, mesh, shardings=kept[0])
+    batch = assemble([(Rows(zeros, zeros, sizes), np.arange(ROWS), {})], sets)
+    batch = place(batch, batch_shardings(batch, mesh))
+    step = make_step(method, models.apply_fn(model), optimizer, mesh, shardings=shardings)
     return step.lower(state, batch).compile(), state
 
 
