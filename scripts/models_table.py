@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "models"
 sys.path.insert(0, str(TESTS))
 GB = 1e9
-TRAINING_BYTES = 20
-"""Per parameter: float32 weights, gradients, two moments, and the weights to start from."""
+TRAINING_BYTES = 16
+"""Per parameter: float32 weights, gradients, two moments."""
 
 
 def main() -> int:
