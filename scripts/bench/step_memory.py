@@ -62,7 +62,7 @@ def temporaries(mesh: Mesh, remat: Any) -> int:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
         assemble([(rows, np.arange(len(tokens)), {})], sets),
     )
-    step = make_step(
+    step: Any = make_step(
         methods.Unilogit(), models.apply_fn(model), optimizer, mesh, shardings=shardings
     )
     return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
