@@ -7,7 +7,8 @@ Shape letters, the same everywhere:
     D  model width            H  attention heads          K  key/value heads
     N  flat tokens            *T any leading token axes
 
-Sets (`Batch.sets`): 0 nothing, 1 forget, 2 retain, 3 alternate.
+Sets (`Batch.sets`): 0 nothing, 1 forget, 2 retain, 3 alternate answers to questions of the forget
+set, 4 alternate answers to questions of the retain set.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ from jaxtyping import Array, Float, Int
 IGNORE = -100
 """Label of a position that is not supervised (the value Hugging Face and PyTorch use)."""
 
-FORGET, RETAIN, ALTERNATE = 1, 2, 3
+FORGET, RETAIN, ALTERNATE, RETAIN_ALTERNATE = 1, 2, 3, 4
 """Values of `Batch.sets`; 0 marks padding."""
+
+SETS = 5
+"""How many values there are."""
 
 
 def _static(default: Any) -> Any:
@@ -49,7 +53,18 @@ class Batch:
     ref_log_odds: Float[Array, "B L"] | None = None
     """The label's log-odds under the frozen reference model, for methods that need them."""
     ref_hidden: Float[Array, "B L D"] | None = None
-    """The reference model's last hidden states, for methods that need its whole distribution."""
+    """The reference model's last hidden states, for methods that need its whole distribution; or
+    those of the layer that a method acts on."""
+    ref_tokens: Int[Array, "B L K"] | None = None
+    """The likeliest tokens but the label under the reference, where a few are stored of it."""
+    ref_logprobs: Float[Array, "B L K"] | None = None
+    """Their log-probabilities."""
+    ref_tail: Float[Array, "B L"] | None = None
+    """The log-probability of all that is neither the label nor among them."""
+    logit_tau: Float[Array, "B L"] | None = None
+    """Log-odds of the probability that a label is to have, where tokens have their own."""
+    partners: Int[Array, "B L"] | None = None
+    """The number of the example that answers the same question in another set; 0 for none."""
     num_segments: int = _static(0)
     """Number of examples, padding segment 0 included: a static size for segment sums."""
 
@@ -112,7 +127,7 @@ class ModelOutput:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class TokenStats:
-    """What a method sees of the model: one number per supervised token, and where it belongs.
+    """What a method sees of the model: numbers of each supervised token, and where it belongs.
 
     Unsupervised positions have weight 0 and arbitrary finite values.
     """
@@ -123,12 +138,20 @@ class TokenStats:
     segments: Int[Array, "*T"]
     weights: Float[Array, "*T"]
     ref_log_odds: Float[Array, "*T"] | None = None
-    divergence: Float[Array, "*T"] | None = None
-    """From a teacher, at the tokens of the sets that a method compares; 0 elsewhere."""
-    set_tokens: Float[Array, "4"] | None = None
+    logit_tau: Float[Array, "*T"] | None = None
+    partners: Int[Array, "*T"] | None = None
+    extras: dict[str, Float[Array, "*T"]] = field(default_factory=dict)
+    """Further numbers of each token, those that a method's `needs.extras` names."""
+    compared: dict[int, Float[Array, ""]] = field(default_factory=dict)
+    """Set -> the mean divergence of its tokens from their teacher, where a method compares them."""
+    hidden: Float[Array, "*T D"] | None = None
+    """Outputs of the layer that a method acts on."""
+    ref_hidden: Float[Array, "*T D"] | None = None
+    """The same of the reference."""
+    set_tokens: Float[Array, " S"] | None = None
     """Weight of the supervised tokens of each set in the whole batch, where these tokens are a part
     of it; None: these are all."""
-    set_answers: Float[Array, "4"] | None = None
+    set_answers: Float[Array, " S"] | None = None
     """Number of examples with supervised tokens of each set, likewise."""
     vocab_size: int = _static(0)
     num_segments: int = _static(0)

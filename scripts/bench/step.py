@@ -142,9 +142,10 @@ def our_update(method: str, remat: Any) -> Callable[[], Callable[[], Any]]:
         tokens, labels = token_rows()
         rows = Rows(tokens, labels, np.full(2 * ROWS, LENGTH, np.int32))
         forget = Rows(tokens[:ROWS], labels[:ROWS], rows.lengths[:ROWS])
-        known, _ = reference_for(
-            chosen, models.apply_fn(model), params, forget, batch_size=ROWS, mesh=mesh
+        found, _ = reference_for(
+            chosen, models.apply_fn(model), params, {FORGET: forget}, batch_size=ROWS, mesh=mesh
         )
+        known = found.get(FORGET, {})
         known = {k: np.concatenate([x, np.zeros_like(x)]) for k, x in known.items()}
         sets = np.repeat(np.array([FORGET, RETAIN], np.int32), ROWS)
         batch = put_batch(assemble([(rows, np.arange(2 * ROWS), known)], sets), mesh)

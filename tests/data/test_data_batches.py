@@ -53,7 +53,7 @@ def test_references_travel_with_their_rows():
         batch_size=3,
         retain_size=2,
         seed=1,
-        ref_log_odds=forget.tokens.astype(np.float32),
+        references={FORGET: {"ref_log_odds": forget.tokens.astype(np.float32)}},
     )
     batch = batch_at(5)
     assert batch.ref_log_odds is not None

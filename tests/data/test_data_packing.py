@@ -26,7 +26,13 @@ def batches(**options):
     forget, retain = rows(30, 0), rows(50, 1, high=25)
     reference = forget.tokens.astype(np.float32) / 7
     return forget, unlearning_batches(
-        forget, retain, batch_size=6, retain_size=9, seed=4, ref_log_odds=reference, **options
+        forget,
+        retain,
+        batch_size=6,
+        retain_size=9,
+        seed=4,
+        references={FORGET: {"ref_log_odds": reference}},
+        **options,
     )
 
 

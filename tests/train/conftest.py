@@ -21,7 +21,7 @@ from unilogit_jax.train import (
     make_step,
     reference_for,
 )
-from unilogit_jax.types import IGNORE
+from unilogit_jax.types import ALTERNATE, FORGET, IGNORE, RETAIN, RETAIN_ALTERNATE
 
 PACE = ("tokens_per_second", "mfu")
 """Numbers of the log that no two runs have in common."""
@@ -71,8 +71,15 @@ class Rig:
         self.apply = models.apply_fn(self.model)
         self.forget, retain = make_rows(24, 12, 0), make_rows(40, 16, 1)
         self.optimizer = make_optimizer(steps, learning_rate=1e-2, schedule="cosine")
-        extra, self.ref_head = reference_for(
-            self.method, self.apply, self.params, self.forget, batch_size=16, mesh=self.mesh
+        own = {FORGET: self.forget, RETAIN: retain}
+        needs = self.method.needs
+        alternates = {}
+        if needs.alternates & {"refusal", "answer"}:
+            alternates[ALTERNATE] = make_rows(24, 14, 2)
+        if "retain_refusal" in needs.alternates:
+            alternates[RETAIN_ALTERNATE] = make_rows(40, 14, 3)
+        references, self.ref_head = reference_for(
+            self.method, self.apply, self.params, own | alternates, batch_size=16, mesh=self.mesh
         )
         self.batches = unlearning_batches(
             self.forget,
@@ -80,7 +87,9 @@ class Rig:
             batch_size=rows[0],
             retain_size=rows[1],
             seed=0,
-            **extra,
+            references=references,
+            alternates=alternates,
+            with_forget=needs.forget,
             **options,
         )
         self.steps, self.trainable = steps, EVERYTHING
@@ -93,6 +102,7 @@ class Rig:
             mesh=self.mesh,
             ref_head=self.ref_head,
             trainable=self.trainable,
+            method_state=self.method.start(jax.random.key(7), width=CONFIG.width),
         )
 
     def stage(self, **changes: Any) -> Stage:

@@ -42,7 +42,7 @@ def test_the_planned_step_is_the_one_that_runs(overrides, more):
     model, mesh, method = prepared.model, prepared.mesh, prepared.experiment.method
     _, params = models.init(model.config, jax.random.key(0), mesh=mesh)
     references, ref_head = reference_for(
-        method, models.apply_fn(model), params, prepared.forget, batch_size=16, mesh=mesh
+        method, models.apply_fn(model), params, prepared.rows(method), batch_size=16, mesh=mesh
     )
     real = unlearn_program(
         prepared, "unlearn", method, params, references=references, ref_head=ref_head

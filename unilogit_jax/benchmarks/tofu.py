@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TOFU (Maini et al. 2024, arXiv:2401.06121): invented authors, from the files of its data set."""
 
+from dataclasses import replace
 from typing import Literal
 
 from unilogit_jax.benchmarks.files import as_probes
@@ -27,9 +28,16 @@ def load_tofu(source: Source) -> Task:
         *_probes(folder, f"{forget_split}_perturbed", forget, "forget"),
         *_probes(folder, "retain_perturbed", retain, "retain"),
     )
+    forget = _with_alternates(forget, probes)
     return Task(
         name=f"tofu-{forget_split}", forget=tuple(forget), retain=tuple(retain), probes=probes
     )
+
+
+def _with_alternates(rows: list[Example], probes: tuple[Probe, ...]) -> list[Example]:
+    """The perturbed answers are other answers to the same questions."""
+    wrong = {probe.question: probe.wrong for probe in probes if probe.group == "forget"}
+    return [replace(row, alternates=wrong.get(row.question, ())) for row in rows]
 
 
 def _split_file(folder: AnyPath, split: str) -> AnyPath:

@@ -118,8 +118,9 @@ def _rows(person: _Person, phrasings: int) -> list[Example]:
         Example(
             question=question.format(name=person.name),
             answer=attribute.answer.format(name=person.name, value=value),
+            alternates=tuple(attribute.answer.format(name=person.name, value=w) for w in wrong),
         )
-        for attribute, (value, _) in zip(ATTRIBUTES, person.facts, strict=True)
+        for attribute, (value, wrong) in zip(ATTRIBUTES, person.facts, strict=True)
         for question in attribute.questions[:phrasings]
     ]
 

@@ -84,9 +84,14 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
     old = method.get("name") if isinstance(method, dict) else None
     if not isinstance(method, dict) or old in (None, new) or new not in list(METHODS):
         return []
-    known = {f.name for f in dataclasses.fields(METHODS[new])}
+    known = {f.name: f.default for f in dataclasses.fields(METHODS[new])}
     dropped = [key for key in method if key not in known]
-    kept = [f"{key} {method[key]}" for key in method if key in known - {"name"} - given]
+    # What would be so anyway is not worth a word.
+    kept = [
+        f"{key} {value}"
+        for key, value in method.items()
+        if key in known.keys() - {"name"} - given and value != known[key]
+    ]
     for key in dropped:
         del method[key]
     note = f"method {old} -> {new}"

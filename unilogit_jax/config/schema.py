@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schema of an experiment file: every key, its type, its default and what it means."""
 
-from typing import Annotated, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from unilogit_jax.methods import GradDiff, Npo, Undial, Unilogit
+from unilogit_jax.methods import METHODS, Unilogit, Unlearning
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0)]
@@ -68,6 +70,9 @@ class Data(_Section):
     """files: path or URL of the rows to keep; tofu: the split, such as retain90."""
     template: Literal["auto", "plain", "chat"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
+    refusals: str | None = None
+    """Path or URL of a file with a refusal on each line, for methods that teach some; null takes
+    the usual ones."""
     max_length: Count = 512
     """Longest row in tokens; longer rows are cut."""
     seed: Seed = 0
@@ -190,7 +195,10 @@ class Output(_Section):
     """Seed of initial weights and of the order of rows."""
 
 
-MethodConfig = Annotated[Unilogit | Npo | Undial | GradDiff, Field(discriminator="name")]
+if TYPE_CHECKING:
+    MethodConfig = Unlearning
+else:
+    MethodConfig = Annotated[reduce(or_, METHODS.values()), Field(discriminator="name")]
 
 
 class Experiment(_Section):

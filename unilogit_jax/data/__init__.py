@@ -11,7 +11,7 @@ from unilogit_jax.data.batches import (
 )
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import Example, Probe, Source, Task
-from unilogit_jax.data.read import read_examples, read_rows
+from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
@@ -40,6 +40,7 @@ __all__ = [
     "plain_prompt",
     "prompt_ids",
     "read_examples",
+    "read_lines",
     "read_rows",
     "row_order",
     "train_tokenizer",

@@ -15,12 +15,17 @@ Part = tuple[Rows, np.ndarray, dict[str, np.ndarray]]
 """Rows, which of them, and what else is known of each position of all."""
 
 
-def assemble(parts: Sequence[Part], sets: Int[np.ndarray, " B"]) -> Batch:
+def assemble(
+    parts: Sequence[Part],
+    sets: Int[np.ndarray, " B"],
+    partners: Int[np.ndarray, " B"] | None = None,
+) -> Batch:
     """A batch with one example per row.
 
     Args:
       parts: the examples, part by part; a reference that a part lacks is 0 there.
       sets: the set of each example.
+      partners: the number of the example that answers its question otherwise, 0 for none.
 
     """
     length = max(rows.length for rows, _, _ in parts)
@@ -36,16 +41,24 @@ def assemble(parts: Sequence[Part], sets: Int[np.ndarray, " B"]) -> Batch:
         "sets": np.where(real, sets[:, None], 0),
         "weights": (labels != IGNORE).astype(np.float32),
     }
+    if partners is not None:
+        arrays["partners"] = np.where(real, partners[:, None], 0)
     return Batch(**arrays, **references, num_segments=count + 1)
 
 
-def assemble_packed(parts: Sequence[Part], sets: Int[np.ndarray, " B"], packing: Packing) -> Batch:
+def assemble_packed(
+    parts: Sequence[Part],
+    sets: Int[np.ndarray, " B"],
+    packing: Packing,
+    partners: Int[np.ndarray, " B"] | None = None,
+) -> Batch:
     """A batch with several examples per row, each with positions from 0 on.
 
     Args:
       parts: as in `assemble`.
       sets: the set of each example.
       packing: the shape of the batch.
+      partners: as in `assemble`.
 
     """
     tokens, labels, lengths, references = _gather(parts, max(r.length for r, _, _ in parts))
@@ -73,6 +86,8 @@ def assemble_packed(parts: Sequence[Part], sets: Int[np.ndarray, " B"], packing:
         "sets": put(np.broadcast_to(sets[:, None], real.shape), 0),
         "weights": (labels != IGNORE).astype(np.float32),
     }
+    if partners is not None:
+        arrays["partners"] = put(np.broadcast_to(partners[:, None], real.shape), 0)
     packed: dict[str, Any] = {name: put(x, 0) for name, x in references.items()}
     return Batch(**arrays, **packed, num_segments=count + 1)
 

@@ -13,6 +13,8 @@ class Example:
     answer: str
     where: str = ""
     """File and line it came from, for messages."""
+    alternates: tuple[str, ...] = ()
+    """Other answers to the question, for methods that teach some."""
 
 
 @dataclass(frozen=True)

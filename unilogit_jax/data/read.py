@@ -18,7 +18,8 @@ TABLES = {".csv": "csv", ".parquet": "parquet"}
 def read_examples(path: str | AnyPath) -> list[Example]:
     """Reads rows from JSON Lines, a JSON list, CSV or Parquet, on a disk or behind a URL.
 
-    Each row holds "question" and "answer", or "text". Other fields are ignored.
+    Each row holds "question" and "answer", or "text". A question may have other answers in a list
+    "alternates". Other fields are ignored.
 
     Raises:
       DataError: the file is missing, empty or not text, or a row is not of that form; the message
@@ -31,6 +32,27 @@ def read_examples(path: str | AnyPath) -> list[Example]:
     if not examples:
         raise DataError(f"{path} is empty: expected one row per line, {EXPECTED}.")
     return examples
+
+
+def read_lines(path: str | AnyPath) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+      DataError: the file is missing, empty or not text.
+
+    """
+    path = to_source(path)
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(f"{path} is empty: expected a sentence per line.")
+    return lines
 
 
 def read_rows(path: str | AnyPath) -> list[tuple[str, dict[str, Any]]]:
@@ -105,4 +127,9 @@ def _example(row: dict[str, Any], where: str) -> Example:
             raise DataError(f"{where}: '{name}' {problem}; expected {EXPECTED}.{hint}")
     if names == ("text",):
         return Example(None, row["text"], where)
-    return Example(row["question"], row["answer"], where)
+    alternates = row.get("alternates") or ()
+    if not isinstance(alternates, (list, tuple)) or not all(
+        isinstance(text, str) and text.strip() for text in alternates
+    ):
+        raise DataError(f"{where}: 'alternates' must be a list of texts that are not empty.")
+    return Example(row["question"], row["answer"], where, tuple(alternates))

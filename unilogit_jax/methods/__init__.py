@@ -2,13 +2,15 @@
 """Unlearning methods: one frozen dataclass each, listed in one table."""
 
 from unilogit_jax.methods._common import (
-    DistributionMethod,
-    Method,
-    SeparableMethod,
+    Unlearning,
+    answer_lengths,
     answer_mean,
+    answer_sums,
+    of_partner,
     set_mean,
     with_retain,
 )
+from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Structured
 from unilogit_jax.methods.finetune import Finetune
 from unilogit_jax.methods.grad_diff import GradDiff
 from unilogit_jax.methods.npo import Npo
@@ -20,15 +22,21 @@ METHODS = {"unilogit": Unilogit, "npo": Npo, "undial": Undial, "grad_diff": Grad
 
 __all__ = [
     "METHODS",
-    "DistributionMethod",
+    "Comparison",
     "Finetune",
+    "Given",
     "GradDiff",
     "Method",
+    "Needs",
     "Npo",
-    "SeparableMethod",
+    "Structured",
     "Undial",
     "Unilogit",
+    "Unlearning",
+    "answer_lengths",
     "answer_mean",
+    "answer_sums",
+    "of_partner",
     "set_mean",
     "with_retain",
 ]

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all methods share: the protocol, weighted means over a set, and the retain term."""
+"""What the methods share: means over a set, sums over answers, the retain term, a base class."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
+from unilogit_jax.methods._protocol import Comparison, Given, Needs, Result
 from unilogit_jax.ops import Divergence
-from unilogit_jax.types import FORGET, RETAIN, TokenStats
+from unilogit_jax.types import FORGET, RETAIN, Batch, TokenStats
 
 PYDANTIC: dict[str, Any] = {
     "extra": "forbid",
@@ -18,67 +20,117 @@ PYDANTIC: dict[str, Any] = {
 }
 """How a configuration file reads a method's fields; plain data, pydantic is not imported."""
 
-Result = tuple[Float[Array, ""], Any, dict[str, Float[Array, ""]]]
-"""Loss, new method state, metrics."""
 
+@dataclass(frozen=True, kw_only=True)
+class Unlearning:
+    """A method of the form forget_weight * L_forget + retain_weight * L_retain.
 
-@runtime_checkable
-class Method(Protocol):
-    """A method: a frozen dataclass whose fields are its hyper-parameters.
-
-    `needs` names what the trainer has to provide beyond the label's log-odds: "ref_log_odds" (one
-    number per forget token, cached once) or "ref_hidden" (the reference's hidden states, cached
-    once; the method is then a `DistributionMethod`).
+    A subclass says what L_forget is: `forget_token_loss`, `forget_comparisons` or `answer_loss`
+    with `answer_sets`; the retain term is the same for all.
     """
 
-    needs: ClassVar[frozenset[str]]
+    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC
 
-    def __call__(self, stats: TokenStats, state: Any) -> Result:
-        """The loss of one batch, the next method state, and numbers for the log.
+    name: str = ""
+    forget_weight: float = 1.0
+    """Weight of the forget loss (gamma in part of the literature)."""
+    retain_weight: float = 1.0
+    """Weight of the retain term; 0 leaves it out."""
+    retain: Literal["nll", "kl", "kl_open_unlearning"] = "nll"
+    """Retain term: negative log-likelihood, or KL(start model || model); kl_open_unlearning is its
+    mean over all positions, the question's too."""
 
-        Loss and numbers of the parts of a batch have to add up to those of the whole, as those do
-        that are made with `set_mean` and `answer_mean`.
-        """
-        ...
+    @property
+    def needs(self) -> Needs:
+        """What the trainer has to provide."""
+        needs = self.forget_needs
+        if self.retain == "nll":
+            return needs
+        return needs._replace(ref_hidden=needs.ref_hidden | {RETAIN})
 
-
-@runtime_checkable
-class SeparableMethod(Method, Protocol):
-    """A method whose loss is a weighted sum of set means of a loss of each token's log-odds alone.
-
-    Its gradients are then made while the logits are at hand, which saves a matmul.
-    """
+    @property
+    def forget_needs(self) -> Needs:
+        """The same for the forget loss alone."""
+        return Needs()
 
     @property
     def set_weights(self) -> dict[int, float]:
-        """Set -> weight of its mean; other sets do not count."""
-        ...
+        """Weights of the means over tokens."""
+        weights = {RETAIN: self.retain_weight}
+        return weights if self.answer_sets else {FORGET: self.forget_weight} | weights
 
     def token_loss(
-        self, log_odds: Float[Array, "*T"], sets: Int[Array, "*T"], *, vocab_size: int
+        self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
     ) -> Float[Array, "*T"]:
-        """The loss of every token; those outside the sets do not matter."""
-        ...
+        """The forget loss on forget tokens, the negative log-likelihood on all others."""
+        nll = cross_entropy_from_log_odds(log_odds)
+        if self.answer_sets or self.forget_comparisons:
+            return nll
+        own = self.forget_token_loss(log_odds, given, vocab_size=vocab_size)
+        return jnp.where(given.sets == FORGET, own, nll)
 
-
-@runtime_checkable
-class DistributionMethod(SeparableMethod, Protocol):
-    """A method that compares the tokens of some sets with a whole teacher distribution.
-
-    Those tokens have no `token_loss`; they come to `__call__` as `stats.divergence`.
-    """
+    def forget_token_loss(
+        self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
+    ) -> Float[Array, "*T"]:
+        """The loss of each forget token, where it is a function of the log-odds alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of single tokens")
 
     @property
-    def divergences(self) -> dict[int, Divergence]:
-        """Set -> how its tokens are compared."""
-        ...
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Of the forget loss, and of the retain term where it is a divergence."""
+        if self.retain == "nll":
+            return self.forget_comparisons
+        everywhere = self.retain == "kl_open_unlearning"
+        kl = Comparison(which=RETAIN, divergence=Divergence(), everywhere=everywhere)
+        return (*self.forget_comparisons, kl)
 
+    @property
+    def forget_comparisons(self) -> tuple[Comparison, ...]:
+        """Where the forget loss is a divergence from a teacher."""
+        return ()
 
-def forget_or_nll(
-    forget_loss: Float[Array, "*T"], log_odds: Float[Array, "*T"], sets: Int[Array, "*T"]
-) -> Float[Array, "*T"]:
-    """The given loss on forget tokens, the negative log-likelihood on all others."""
-    return jnp.where(sets == FORGET, forget_loss, cross_entropy_from_log_odds(log_odds))
+    @property
+    def answer_sets(self) -> frozenset[int]:
+        """Where the forget loss is one of whole answers: the sets that it reads."""
+        return frozenset()
+
+    def answer_loss(self, stats: TokenStats, state: Any) -> Float[Array, ""]:
+        """Such a forget loss, times its weight."""
+        del state
+        return jnp.zeros((), stats.log_odds.dtype)
+
+    def weigh(self, batch: Batch) -> Batch:
+        """The batch as it is."""
+        return batch
+
+    def start(self, key: Array, *, width: int) -> Any:
+        """No state."""
+        del key, width
+        return ()
+
+    def advance(self, state: Any, metrics: dict[str, Float[Array, ""]], step: Any) -> Any:
+        """The state as it is."""
+        del metrics, step
+        return state
+
+    def __call__(self, stats: TokenStats, state: Any) -> Result:
+        """Loss and numbers of one batch, from the statistics of all its tokens."""
+        given = Given(stats.sets, stats.ref_log_odds, stats.logit_tau)
+        values = self.token_loss(stats.log_odds, given, vocab_size=stats.vocab_size)
+        terms = {
+            which: weight * stats.compared.get(which, set_mean(values, stats, which))
+            for which, weight in self.set_weights.items()
+        }
+        forget_loss = sum((x for which, x in terms.items() if which != RETAIN), jnp.zeros(()))
+        forget_loss = forget_loss + self.answer_loss(stats, state)
+        nll = cross_entropy_from_log_odds(stats.log_odds)
+        return forget_loss + terms[RETAIN], {
+            "loss": forget_loss + terms[RETAIN],
+            "forget_loss": forget_loss,
+            "retain_loss": terms[RETAIN],
+            "forget_nll": set_mean(nll, stats, FORGET),
+            "retain_nll": set_mean(nll, stats, RETAIN),
+        }
 
 
 def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, ""]:
@@ -93,31 +145,47 @@ def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float
     return jnp.where(total > 0, mean, 0.0)
 
 
+def answer_sums(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, " S"]:
+    """Sums of per-token values over the supervised tokens of each answer of one set, by segment."""
+    mask = (stats.sets == which) & (stats.weights > 0)
+    picked = jnp.where(mask, values, 0.0).ravel()
+    return jax.ops.segment_sum(picked, stats.segments.ravel(), stats.num_segments)
+
+
+def answer_lengths(stats: TokenStats, which: int) -> Float[Array, " S"]:
+    """Number of supervised tokens of each answer of one set, by segment; 0 for all others."""
+    return answer_sums(jnp.ones_like(stats.log_odds), stats, which)
+
+
+def of_partner(values: Float[Array, " S"], stats: TokenStats) -> Float[Array, " S"]:
+    """For each segment the value of the one that answers the same question in another set."""
+    assert stats.partners is not None  # rows with alternates have them
+    partners = jax.ops.segment_max(
+        stats.partners.ravel(), stats.segments.ravel(), stats.num_segments
+    )
+    return values[jnp.clip(partners, 0)]
+
+
 def answer_mean(values: Float[Array, " S"], stats: TokenStats, which: int) -> Float[Array, ""]:
     """Mean of per-segment values over the answers of one set; 0 if it has none.
 
     An answer is a segment with supervised tokens of the set; the others are left out. The divisor
     is that of the whole batch.
     """
-    mask = (stats.sets == which) & (stats.weights > 0)
-    ids, ones = stats.segments.ravel(), mask.astype(jnp.float32).ravel()
-    present = jax.ops.segment_sum(ones, ids, stats.num_segments) > 0
+    present = answer_lengths(stats, which) > 0
     local = jnp.sum(present.astype(jnp.float32))
     total = local if stats.set_answers is None else stats.set_answers[which]
     return jnp.sum(jnp.where(present, values, 0.0)) / jnp.maximum(total, 1.0)
 
 
-def with_retain(
-    forget_loss: Float[Array, ""], stats: TokenStats, state: Any, retain_weight: float
-) -> Result:
-    """`forget_loss + retain_weight * NLL(retain)`, with the numbers every method logs."""
+def with_retain(forget_loss: Float[Array, ""], stats: TokenStats, retain_weight: float) -> Result:
+    """`forget_loss + retain_weight * NLL(retain)`: for methods of your own that are plain calls."""
     nll = cross_entropy_from_log_odds(stats.log_odds)
     retain_nll = set_mean(nll, stats, RETAIN)
     loss = forget_loss + retain_weight * retain_nll
-    metrics = {
+    return loss, {
         "loss": loss,
         "forget_loss": forget_loss,
         "forget_nll": set_mean(nll, stats, FORGET),
         "retain_nll": retain_nll,
     }
-    return loss, state, metrics

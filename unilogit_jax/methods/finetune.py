@@ -2,20 +2,18 @@
 """Plain finetuning: the negative log-likelihood of every supervised token; it unlearns nothing."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
-from unilogit_jax.methods._common import Result, set_mean
+from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._protocol import Given, Result
 from unilogit_jax.types import RETAIN, TokenStats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune:
-    """Mean negative log-likelihood over the supervised tokens of the batch."""
-
-    needs: ClassVar[frozenset[str]] = frozenset()
+class Finetune(Unlearning):
+    """Mean negative log-likelihood over the supervised tokens of the batch, all rows to be kept."""
 
     @property
     def set_weights(self) -> dict[int, float]:
@@ -23,14 +21,13 @@ class Finetune:
         return {RETAIN: 1.0}
 
     def token_loss(
-        self, log_odds: Float[Array, "*T"], sets: Int[Array, "*T"], *, vocab_size: int
+        self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
     ) -> Float[Array, "*T"]:
         """The negative log-likelihood."""
-        del sets, vocab_size
+        del given, vocab_size
         return cross_entropy_from_log_odds(log_odds)
 
-    def __call__(self, stats: TokenStats, state: Any) -> Result:
+    def __call__(self, stats: TokenStats, state: object) -> Result:
         """The loss of one batch."""
-        values = self.token_loss(stats.log_odds, stats.sets, vocab_size=stats.vocab_size)
-        loss = set_mean(values, stats, RETAIN)
-        return loss, state, {"loss": loss}
+        loss, metrics = super().__call__(stats, state)
+        return loss, {"loss": metrics["loss"]}

@@ -2,15 +2,18 @@
 """Negative preference optimisation (Zhang et al. 2024, arXiv:2404.05868)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
+
+from jaxtyping import Array, Float
 
 from unilogit_jax.losses import npo_from_log_odds
-from unilogit_jax.methods._common import PYDANTIC, Result, answer_mean, with_retain
+from unilogit_jax.methods._common import Unlearning, answer_mean
+from unilogit_jax.methods._protocol import Needs
 from unilogit_jax.types import FORGET, TokenStats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Npo:
+class Npo(Unlearning):
     """Treats each forget answer as the losing side of a preference, against the start model.
 
     L = -(2/beta) mean_i log sigmoid(-beta (log p(y_i) - log p_ref(y_i)))
@@ -21,26 +24,30 @@ class Npo:
     Reference: arXiv:2404.05868, equation 3.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC
-    needs: ClassVar[frozenset[str]] = frozenset({"ref_log_odds"})
-
     name: Literal["npo"] = "npo"
     beta: float = 0.1
     """Inverse temperature; towards 0 the loss becomes gradient ascent."""
-    retain_weight: float = 1.0
-    """Weight of the retain negative log-likelihood."""
 
-    def __call__(self, stats: TokenStats, state: Any) -> Result:
-        """The loss of one batch."""
-        assert stats.ref_log_odds is not None  # the trainer provides what `needs` names
-        mask = (stats.sets == FORGET) & (stats.weights > 0)
+    @property
+    def forget_needs(self) -> Needs:
+        """The start model's log-odds of forget labels."""
+        return Needs(ref_log_odds=frozenset({FORGET}))
+
+    @property
+    def answer_sets(self) -> frozenset[int]:
+        """Forget answers."""
+        return frozenset({FORGET})
+
+    def answer_loss(self, stats: TokenStats, state: Any) -> Float[Array, ""]:
+        """The mean over forget answers."""
+        del state
+        assert stats.ref_log_odds is not None  # the trainer provides it, as `needs` says
         values = npo_from_log_odds(
             stats.log_odds,
             stats.ref_log_odds,
-            mask,
+            (stats.sets == FORGET) & (stats.weights > 0),
             stats.segments,
             num_segments=stats.num_segments,
             beta=self.beta,
         )
-        forget_loss = answer_mean(values, stats, FORGET)
-        return with_retain(forget_loss, stats, state, self.retain_weight)
+        return self.forget_weight * answer_mean(values, stats, FORGET)

@@ -3,7 +3,7 @@
 
 from unilogit_jax.train.checkpoint import Checkpoints, fingerprint
 from unilogit_jax.train.loop import Stage, fit, resume
-from unilogit_jax.train.objective import batch_loss, token_stats
+from unilogit_jax.train.objective import batch_loss, count_sets, weighed
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
 from unilogit_jax.train.reference import reference_for
 from unilogit_jax.train.rounding import stochastic_round
@@ -21,6 +21,7 @@ __all__ = [
     "Watch",
     "batch_loss",
     "choose_trainable",
+    "count_sets",
     "count_steps",
     "fingerprint",
     "fit",
@@ -31,5 +32,5 @@ __all__ = [
     "reference_for",
     "resume",
     "stochastic_round",
-    "token_stats",
+    "weighed",
 ]

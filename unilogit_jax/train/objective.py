@@ -2,6 +2,7 @@
 """A method's loss of a batch, from a model's hidden states, the cheapest way the method allows."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -10,17 +11,18 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from unilogit_jax.methods import DistributionMethod, Method, SeparableMethod
+from unilogit_jax.methods import Comparison, Given, Method, Structured
 from unilogit_jax.ops import (
-    Divergence,
+    HeadSharding,
     Teacher,
-    chunked_divergence,
+    TopK,
     divergence_loss,
     head_loss,
     label_log_odds,
+    top_tokens,
 )
 from unilogit_jax.sharding import head_sharding
-from unilogit_jax.types import Batch, Head, ModelOutput, TokenStats
+from unilogit_jax.types import SETS, Batch, Head, ModelOutput, TokenStats
 
 ApplyFn = Callable[..., ModelOutput]
 """(params, batch), or (params, batch, frozen) where some weights are not trained."""
@@ -28,15 +30,19 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Counts(NamedTuple):
-    """Of each set: the weight of its supervised tokens, and how many examples have some."""
+    """What a whole batch has of each set."""
 
-    tokens: Float[Array, "4"]
-    answers: Float[Array, "4"]
+    tokens: Float[Array, " S"]
+    """Weight of the supervised tokens."""
+    answers: Float[Array, " S"]
+    """Examples with supervised tokens."""
+    positions: Float[Array, " S"]
+    """Positions, supervised or not."""
 
 
 def count_sets(batch: Batch) -> Counts:
     """Counts of a whole batch, for the means over its parts."""
-    on = [batch.sets == which for which in range(4)]
+    on = [batch.sets == which for which in range(SETS)]
     ids = batch.segments.ravel()
 
     def answers(mask: Bool[Array, "B L"]) -> Array:
@@ -45,7 +51,15 @@ def count_sets(batch: Batch) -> Counts:
         return jnp.sum(present.astype(jnp.float32))
 
     tokens = [jnp.sum(jnp.where(mask, batch.weights, 0.0)) for mask in on]
-    return Counts(jnp.stack(tokens), jnp.stack([answers(mask) for mask in on]))
+    positions = [jnp.sum(mask.astype(jnp.float32)) for mask in on]
+    return Counts(
+        jnp.stack(tokens), jnp.stack([answers(mask) for mask in on]), jnp.stack(positions)
+    )
+
+
+def weighed(method: Method, batch: Batch) -> Batch:
+    """The batch with the token weights that the method wants."""
+    return method.weigh(batch) if isinstance(method, Structured) else batch
 
 
 def batch_loss(
@@ -57,13 +71,13 @@ def batch_loss(
     ref_head: Head | None = None,
     method_state: Any = (),
     counts: Counts | None = None,
-) -> tuple[Float[Array, ""], Any, Metrics]:
-    """A method's loss of a batch, its next state and its metrics, the cheapest way it allows.
+) -> tuple[Float[Array, ""], Metrics]:
+    """A method's loss of a batch and its metrics, the cheapest way it allows.
 
     Args:
       method: what to minimise.
       output: the model's output on the batch.
-      batch: a batch, or a part of one.
+      batch: a batch, or a part of one; `weighed` by the method.
       mesh: the device mesh.
       ref_head: the frozen reference's head, where the method has a teacher.
       method_state: the method's state.
@@ -71,110 +85,179 @@ def batch_loss(
 
     """
     counts = count_sets(batch) if counts is None else counts
-    # The fused loss skips tokens that weigh nothing; the log wants their numbers all the same.
-    if not isinstance(method, SeparableMethod) or 0.0 in method.set_weights.values():
-        return method(token_stats(method, output, batch, ref_head, mesh, counts), method_state)
-    vocab_size = output.head.vocab_size
-    sharding = head_sharding(output.head, output.hidden.shape, mesh)
+    if method.needs.layer is not None:
+        return method(_layer_stats(output, batch, counts), method_state)
+    look = _Look(method, output, batch, mesh, counts, ref_head)
+    if not isinstance(method, Structured):
+        every = frozenset(range(1, SETS))
+        return method(look.statistics(every), method_state)
+    weights = _in_loss(method, batch, counts)
+    compared = {comparison.which for comparison in method.comparisons}
+    total, blank = jnp.zeros(()), jnp.zeros_like(batch.weights)
+    log_odds, means = blank, {which: jnp.zeros(()) for which in compared}
+    alone = [w for w, weight in method.set_weights.items() if weight != 0 and w not in compared]
+    if alone:
+        own, m = look.at_tokens(method, jnp.where(_in(batch.sets, alone), weights, 0.0))
+        total, log_odds = total + own, log_odds + m
+    for comparison in method.comparisons:
+        mean, m = look.compared(comparison)
+        which = comparison.which
+        total = total + method.set_weights[which] * mean
+        means[which] = means[which] + mean
+        # Positions that no set but this one has; 0 where the others are not.
+        log_odds = log_odds + m
+    extras = {}
+    if method.answer_sets:
+        stats = look.statistics(method.answer_sets)
+        total = total + method.answer_loss(stats, method_state)
+        log_odds, extras = log_odds + stats.log_odds, stats.extras
+    idle = {w for w, weight in method.set_weights.items() if weight == 0} - compared
+    if idle:
+        # What weighs nothing is not in the loss; the log wants its numbers all the same.
+        log_odds = log_odds + look.statistics(frozenset(idle), live=False).log_odds
+    # The same numbers once more, for the log; the gradient is that of `total` alone.
+    seen = jax.lax.stop_gradient((log_odds, extras, means))
+    stats = replace(look.blank(), log_odds=seen[0], extras=seen[1], compared=seen[2])
+    return total, method(stats, method_state)[1]
 
-    def phi(m: Array, sets: Array) -> tuple[Array, Array]:
-        loss = partial(method.token_loss, sets=sets, vocab_size=vocab_size)
-        return jax.jvp(loss, (m,), (jnp.ones_like(m),))
 
-    compared = _divergences(method)
+class _Look(NamedTuple):
+    """A model's output on a batch, and the ways to look at it."""
+
+    method: Method
+    output: ModelOutput
+    batch: Batch
+    mesh: Mesh
+    counts: Counts
+    ref_head: Head | None
+
+    @property
+    def sharding(self) -> HeadSharding | None:
+        return head_sharding(self.output.head, self.output.hidden.shape, self.mesh)
+
+    def blank(self) -> TokenStats:
+        """Statistics without any."""
+        batch = self.batch
+        return TokenStats(
+            log_odds=jnp.zeros_like(batch.weights),
+            sets=batch.sets,
+            segments=batch.segments,
+            weights=batch.weights,
+            ref_log_odds=batch.ref_log_odds,
+            logit_tau=batch.logit_tau,
+            partners=batch.partners,
+            set_tokens=self.counts.tokens,
+            set_answers=self.counts.answers,
+            vocab_size=self.output.head.vocab_size,
+            num_segments=batch.num_segments,
+        )
+
+    def at_tokens(
+        self, method: Structured, weights: Float[Array, "B L"]
+    ) -> tuple[Float[Array, ""], Float[Array, "B L"]]:
+        """The sum of losses of single tokens, and their log-odds."""
+        output, batch = self.output, self.batch
+
+        def phi(m: Array, given: Given) -> tuple[Array, Array]:
+            size = output.head.vocab_size
+            loss = partial(method.token_loss, given=given, vocab_size=size)
+            return jax.jvp(loss, (m,), (jnp.ones_like(m),))
+
+        total, stats = head_loss(
+            output.hidden,
+            output.head,
+            batch.labels,
+            weights,
+            phi,
+            aux=Given(batch.sets, batch.ref_log_odds, batch.logit_tau),
+            sharding=self.sharding,
+        )
+        return total, stats.log_odds
+
+    def compared(self, how: Comparison) -> tuple[Float[Array, ""], Float[Array, "B L"]]:
+        """The mean divergence of a set from its teacher, and the log-odds of its tokens."""
+        output, batch, counts = self.output, self.batch, self.counts
+        own = batch.sets == how.which
+        if how.tokens is not None:
+            own &= how.tokens(batch)
+        weights = own.astype(jnp.float32) if how.everywhere else batch.weights
+        total = (counts.positions if how.everywhere else counts.tokens)[how.which]
+        size = output.head.vocab_size
+        blank = batch.labels < 0
+        mean, found = divergence_loss(
+            output.hidden,
+            output.head,
+            self._teacher(how),
+            jnp.where(blank, how.unlabelled % size, batch.labels),
+            jnp.where(own, weights, 0.0) / jnp.maximum(total, 1e-9),
+            how.divergence,
+            logit_tau=None if how.logit_tau is None else how.logit_tau(batch),
+            sharding=self.sharding,
+        )
+        return mean, jnp.where(blank, 0.0, found.log_odds)
+
+    def statistics(self, sets: frozenset[int], *, live: bool = True) -> TokenStats:
+        """Numbers of the tokens of some sets, with a gradient if `live`."""
+        output, batch = self.output, self.batch
+        hidden, head = output.hidden, output.head
+        if not live:
+            hidden, head = jax.lax.stop_gradient((hidden, head))
+        weights = jnp.where(_in(batch.sets, sets), batch.weights, 0.0)
+        where = (batch.labels, weights)
+        picks = None
+        if "top_logprob" in self.method.needs.extras:
+            frozen = jax.lax.stop_gradient((hidden, head))
+            picks = top_tokens(*frozen, *where, k=1, sharding=self.sharding)
+        stats = label_log_odds(hidden, head, *where, picks=picks, sharding=self.sharding)
+        extras = {}
+        if stats.pick_logprobs is not None:
+            extras["top_logprob"] = stats.pick_logprobs[..., 0]
+        return replace(self.blank(), log_odds=stats.log_odds, extras=extras)
+
+    def _teacher(self, how: Comparison) -> Teacher | TopK | None:
+        batch, name = self.batch, type(self.method).__name__
+        if how.teacher == "uniform":
+            return None
+        if how.teacher == "hidden":
+            if batch.ref_hidden is None or self.ref_head is None:
+                raise ValueError(f"{name} needs the reference's hidden states and head.")
+            return Teacher(hidden=batch.ref_hidden, head=self.ref_head)
+        tokens, logprobs = batch.ref_tokens, batch.ref_logprobs
+        tail, log_odds = batch.ref_tail, batch.ref_log_odds
+        if tokens is None or logprobs is None or tail is None or log_odds is None:
+            raise ValueError(f"{name} needs stored tokens of the reference.")
+        return TopK(
+            tokens=tokens,
+            logprobs=logprobs,
+            label_logprob=-jax.nn.softplus(-log_odds),
+            tail_logprob=tail,
+        )
+
+
+def _layer_stats(output: ModelOutput, batch: Batch, counts: Counts) -> TokenStats:
+    """What a method sees that acts on a layer: the forward pass ended there."""
+    return TokenStats(
+        log_odds=jnp.zeros_like(batch.weights),
+        sets=batch.sets,
+        segments=batch.segments,
+        weights=batch.weights,
+        hidden=output.hidden,
+        ref_hidden=batch.ref_hidden,
+        set_tokens=counts.tokens,
+        set_answers=counts.answers,
+        vocab_size=output.head.vocab_size,
+        num_segments=batch.num_segments,
+    )
+
+
+def _in_loss(method: Structured, batch: Batch, counts: Counts) -> Float[Array, "B L"]:
+    """Each token's weight in the sum of the weighted means."""
     weights = jnp.zeros_like(batch.weights)
     for which, weight in method.set_weights.items():
         own = jnp.where(batch.sets == which, batch.weights, 0.0)
         weights = weights + weight * own / jnp.maximum(counts.tokens[which], 1e-9)
-    total, stats = head_loss(
-        output.hidden,
-        output.head,
-        batch.labels,
-        jnp.where(_in(batch.sets, compared), 0.0, weights),
-        phi,
-        aux=batch.sets,
-        sharding=sharding,
-    )
-    log_odds, divergence = stats.log_odds, jnp.zeros_like(stats.log_odds)
-    for which, how in compared.items():
-        own, found = divergence_loss(
-            output.hidden,
-            output.head,
-            _teacher(method, batch, ref_head),
-            batch.labels,
-            jnp.where(batch.sets == which, weights, 0.0),
-            how,
-            sharding=sharding,
-        )
-        # Each is 0 where the others are not.
-        total, log_odds = total + own, log_odds + found.log_odds
-        divergence = divergence + found.values
-    # The same numbers once more, for the log; the gradient is that of `total` alone.
-    stats = _stats(batch, log_odds, vocab_size, divergence if compared else None, counts)
-    _, method_state, metrics = method(stats, method_state)
-    return total, method_state, metrics
-
-
-def token_stats(
-    method: Method,
-    output: ModelOutput,
-    batch: Batch,
-    ref_head: Head | None,
-    mesh: Mesh,
-    counts: Counts | None = None,
-) -> TokenStats:
-    """The statistics that a method sees, from a model's output on a batch."""
-    sharding = head_sharding(output.head, output.hidden.shape, mesh)
-    stats = label_log_odds(
-        output.hidden, output.head, batch.labels, batch.weights, sharding=sharding
-    )
-    divergence = jnp.zeros_like(stats.log_odds)
-    compared = _divergences(method)
-    for which, how in compared.items():
-        found = chunked_divergence(
-            output.hidden,
-            output.head,
-            _teacher(method, batch, ref_head),
-            batch.labels,
-            jnp.where(batch.sets == which, batch.weights, 0.0),
-            how,
-            sharding=sharding,
-        )
-        divergence = divergence + found.values
-    divergence = divergence if compared else None
-    return _stats(batch, stats.log_odds, output.head.vocab_size, divergence, counts)
-
-
-def _divergences(method: Method) -> dict[int, Divergence]:
-    return method.divergences if isinstance(method, DistributionMethod) else {}
+    return weights
 
 
 def _in(sets: Int[Array, "B L"], some: Iterable[int]) -> Bool[Array, "B L"]:
     return reduce(jnp.logical_or, [sets == which for which in some], jnp.zeros_like(sets, bool))
-
-
-def _teacher(method: Method, batch: Batch, ref_head: Head | None) -> Teacher:
-    if batch.ref_hidden is None or ref_head is None:
-        raise ValueError(f"{type(method).__name__} needs the reference's hidden states and head.")
-    return Teacher(hidden=batch.ref_hidden, head=ref_head)
-
-
-def _stats(
-    batch: Batch,
-    log_odds: Float[Array, "B L"],
-    vocab_size: int,
-    divergence: Float[Array, "B L"] | None,
-    counts: Counts | None,
-) -> TokenStats:
-    return TokenStats(
-        log_odds=log_odds,
-        sets=batch.sets,
-        segments=batch.segments,
-        weights=batch.weights,
-        ref_log_odds=batch.ref_log_odds,
-        divergence=divergence,
-        set_tokens=None if counts is None else counts.tokens,
-        set_answers=None if counts is None else counts.answers,
-        vocab_size=vocab_size,
-        num_segments=batch.num_segments,
-    )

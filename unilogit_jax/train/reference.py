@@ -1,50 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a method needs of the frozen reference model, computed once before training."""
+"""What a method needs of the frozen start model, computed once before training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from unilogit_jax.data import Rows, assemble
-from unilogit_jax.methods import Method
-from unilogit_jax.ops import label_log_odds
+from unilogit_jax.methods import Method, Needs
+from unilogit_jax.ops import label_log_odds, top_tokens
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.train.objective import ApplyFn
-from unilogit_jax.types import FORGET, Head
+from unilogit_jax.types import FORGET, Batch, Head, ModelOutput
+
+References = dict[int, dict[str, Float[np.ndarray, "B ..."] | Int[np.ndarray, "B ..."]]]
+"""Set -> what is known of each position of its rows, by the names of `Batch`."""
+
+
+def names_of(needs: Needs, which: int) -> tuple[str, ...]:
+    """The arrays that rows of a set have to have."""
+    names = [name for name in ("ref_log_odds", "ref_hidden") if which in getattr(needs, name)]
+    if which == FORGET and needs.ref_top:
+        names += ["ref_tokens", "ref_logprobs", "ref_tail"]
+    return tuple(names)
 
 
 def blank_references(
-    method: Method, rows: Rows, *, width: int, dtype: Any
-) -> dict[str, Float[np.ndarray, "B ..."]]:
+    method: Method, rows: Mapping[int, Rows], *, width: int, dtype: Any
+) -> References:
     """Zeros of the shapes that `reference_for` computes, for a plan.
 
     Args:
       method: its `needs` say which.
-      rows: the forget rows.
+      rows: set -> rows.
       width: of the reference's hidden states.
       dtype: their type.
 
     """
-    arrays = {
-        "ref_log_odds": np.zeros(rows.tokens.shape, np.float32),
-        "ref_hidden": np.zeros((*rows.tokens.shape, width), dtype),
+    k = method.needs.ref_top
+    more = {
+        "ref_hidden": ((width,), dtype),
+        "ref_tokens": ((k,), np.int32),
+        "ref_logprobs": ((k,), np.float32),
     }
-    return {name: arrays[name] for name in method.needs}
+
+    def blank(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        last, kind = more.get(name, ((), np.float32))
+        return np.zeros((*shape, *last), kind)
+
+    return {
+        which: {name: blank(name, own.tokens.shape) for name in names_of(method.needs, which)}
+        for which, own in rows.items()
+    }
 
 
 def reference_for(
-    method: Method, apply_fn: ApplyFn, params: Any, rows: Rows, *, batch_size: int, mesh: Mesh
-) -> tuple[dict[str, Float[np.ndarray, "B ..."]], Head | None]:
-    """Runs the reference over the forget rows, once.
+    method: Method,
+    apply_fn: ApplyFn,
+    params: Any,
+    rows: Mapping[int, Rows],
+    *,
+    batch_size: int,
+    mesh: Mesh,
+) -> tuple[References, Head | None]:
+    """Runs the reference over the rows, once.
 
     Args:
-      method: its `needs` say what to keep.
-      apply_fn: the model, `(params, batch) -> ModelOutput`.
+      method: its `needs` say what to keep of which set.
+      apply_fn: the model, `(params, batch) -> ModelOutput`; for a method that acts on a layer one
+        that ends there.
       params: the reference's weights.
-      rows: the forget rows.
+      rows: set -> rows.
       batch_size: rows per forward pass.
       mesh: where to run.
 
@@ -52,27 +82,61 @@ def reference_for(
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
 
     """
-    if not method.needs:
-        return {}, None
-
-    @jax.jit
-    def forward(params, batch):
-        output = apply_fn(params, batch)
-        sharding = head_sharding(output.head, output.hidden.shape, mesh)
-        stats = label_log_odds(
-            output.hidden, output.head, batch.labels, batch.weights, sharding=sharding
-        )
-        return {"ref_log_odds": stats.log_odds, "ref_hidden": output.hidden}, output.head
-
-    chunks: dict[str, list[np.ndarray]] = {name: [] for name in method.needs}
+    references: References = {}
     head = None
+    for which, own in rows.items():
+        names = names_of(method.needs, which)
+        if not names:
+            continue
+        references[which], head = _run(
+            names, method.needs, apply_fn, params, own, which, batch_size, mesh
+        )
+    needed = method.needs.ref_hidden and method.needs.layer is None
+    return references, head if needed else None
+
+
+def _run(
+    names: tuple[str, ...],
+    needs: Needs,
+    apply_fn: ApplyFn,
+    params: Any,
+    rows: Rows,
+    which: int,
+    batch_size: int,
+    mesh: Mesh,
+) -> tuple[dict[str, np.ndarray], Head]:
+    @jax.jit
+    def forward(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], Head]:
+        output = apply_fn(params, batch)
+        found = _look(output, batch, needs.ref_top, mesh) if needs.layer is None else {}
+        found["ref_hidden"] = output.hidden
+        return {name: found[name] for name in names}, output.head
+
+    chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    head: Any = None
     for start in range(0, len(rows), batch_size):
         # The last chunk is filled by repeating rows, so that one compilation serves all.
         picked = np.arange(start, start + batch_size) % len(rows)
-        sets = np.full(batch_size, FORGET, np.int32)
-        batch = assemble([(rows, picked, {})], sets)
+        batch = assemble([(rows, picked, {})], np.full(batch_size, which, np.int32))
         values, head = forward(params, put_batch(batch, mesh))
         for name, parts in chunks.items():
             parts.append(fetch(values[name]))
-    arrays = {name: np.concatenate(parts)[: len(rows)] for name, parts in chunks.items()}
-    return arrays, head if "ref_hidden" in method.needs else None
+    return {name: np.concatenate(parts)[: len(rows)] for name, parts in chunks.items()}, head
+
+
+def _look(output: ModelOutput, batch: Batch, k: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """Log-odds of labels and, if asked, the likeliest tokens beside them."""
+    sharding = head_sharding(output.head, output.hidden.shape, mesh)
+    args = output.hidden, output.head, batch.labels, batch.weights
+    if not k:
+        return {"ref_log_odds": label_log_odds(*args, sharding=sharding).log_odds}
+    tokens = top_tokens(*args, k=k, sharding=sharding)
+    stats = label_log_odds(*args, picks=tokens, sharding=sharding)
+    assert stats.pick_logprobs is not None and stats.tail_logprob is not None
+    finite = jnp.finfo(jnp.float32).min  # a vocabulary no larger than k has no tail
+    return {
+        "ref_log_odds": stats.log_odds,
+        "ref_tokens": tokens,
+        "ref_logprobs": jnp.maximum(stats.pick_logprobs, finite),
+        "ref_tail": jnp.maximum(stats.tail_logprob, finite),
+    }

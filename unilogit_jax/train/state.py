@@ -30,6 +30,7 @@ class TrainState:
     skipped_in_a_row: Any = 0
     """The newest of them without one in between that did."""
     method_state: Any = ()
+    """Duals, random directions and the like, of methods that have any."""
     ref_head: Any = None
     """Head of the frozen reference, or None. Any: trees of shardings have this shape too."""
 
@@ -74,6 +75,7 @@ def init_state(
     ref_head: Head | None = None,
     trainable: Trainable = EVERYTHING,
     consume: bool = False,
+    method_state: Any = (),
 ) -> tuple[TrainState, TrainState]:
     """A fresh state on the mesh, and the same tree holding its shardings.
 
@@ -85,6 +87,7 @@ def init_state(
       ref_head: the frozen head of the reference model, if the method has a teacher.
       trainable: the weights that are trained; the others have no optimizer state.
       consume: the state takes the memory of `params`, which must not be used any more.
+      method_state: what the method starts with, a small tree; every device holds it.
 
     """
     whole = replicated(mesh)
@@ -120,6 +123,7 @@ def init_state(
         skipped_in_a_row=zeros[2],
         params=params,
         opt_state=opt_state,
+        method_state=jax.device_put(method_state, whole),
         ref_head=ref_head,
     )
     shardings = TrainState(
@@ -128,6 +132,7 @@ def init_state(
         skipped_in_a_row=whole,
         params=param_shardings,
         opt_state=opt_shardings,
+        method_state=jax.tree.map(lambda _: whole, method_state),
         ref_head=head_sharding,  # pyright: ignore[reportArgumentType]
     )
     return state, shardings

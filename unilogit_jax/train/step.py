@@ -12,8 +12,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from unilogit_jax.methods import Method
-from unilogit_jax.train.objective import ApplyFn, Metrics, batch_loss, count_sets
+from unilogit_jax.methods import Method, Structured
+from unilogit_jax.train.objective import ApplyFn, Metrics, batch_loss, count_sets, weighed
 from unilogit_jax.train.rounding import add_updates, below_ulp, widen
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.train.trainable import EVERYTHING, Trainable
@@ -62,18 +62,19 @@ def make_step(
     """
 
     def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
+        batch = weighed(method, batch)
         counts = count_sets(batch)
         trained = trainable.pick(state.params)
 
-        def gradients(part: Batch, number: Any) -> tuple[_Sums, Any]:
+        def gradients(part: Batch, number: Any) -> _Sums:
             keys = {}
             if seed is not None:
                 key = jax.random.fold_in(jax.random.key(seed), state.step)
                 keys["key"] = key if microbatches == 1 else jax.random.fold_in(key, number)
 
-            def loss_fn(trained: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+            def loss_fn(trained: Any) -> tuple[Float[Array, ""], Metrics]:
                 params = trainable.put(state.params, trained)
-                loss, method_state, metrics = batch_loss(
+                return batch_loss(
                     method,
                     apply_fn(params, part, *frozen, **keys),
                     part,
@@ -82,13 +83,15 @@ def make_step(
                     method_state=state.method_state,
                     counts=counts,
                 )
-                return loss, (method_state, metrics)
 
-            found, grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
-            loss, (method_state, metrics) = found
-            return _Sums(loss, widen(grads), metrics), method_state
+            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+            return _Sums(loss, widen(grads), metrics)
 
-        (loss, grads, metrics), method_state = _accumulate(gradients, batch, microbatches)
+        loss, grads, metrics = _accumulate(gradients, batch, microbatches)
+        method_state = state.method_state
+        if isinstance(method, Structured):
+            # Once an update, from the numbers of the whole batch.
+            method_state = method.advance(method_state, metrics, state.step)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, widen(trained))
         updates = trainable.scale(updates)
@@ -143,19 +146,16 @@ class _Sums(NamedTuple):
     metrics: Metrics
 
 
-def _accumulate(
-    gradients: Callable[[Batch, Any], tuple[_Sums, Any]], batch: Batch, parts: int
-) -> tuple[_Sums, Any]:
-    """The sums over the parts of a batch, one after the other, and the method's last state."""
+def _accumulate(gradients: Callable[[Batch, Any], _Sums], batch: Batch, parts: int) -> _Sums:
+    """The sums over the parts of a batch, one after the other."""
     if parts == 1:
         return gradients(batch, 0)
     cut = jax.tree.map(partial(_cut, parts=parts), batch), jnp.arange(parts)
     one = jax.eval_shape(gradients, *jax.tree.map(lambda x: x[0], cut))
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), one)
 
-    def body(total: tuple[_Sums, Any], part: Any) -> tuple[tuple[_Sums, Any], None]:
-        sums, method_state = gradients(*part)
-        return (jax.tree.map(jnp.add, total[0], sums), method_state), None
+    def body(total: _Sums, part: Any) -> tuple[_Sums, None]:
+        return jax.tree.map(jnp.add, total, gradients(*part)), None
 
     return jax.lax.scan(body, start, cut)[0]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from unilogit_jax import models
@@ -21,13 +22,16 @@ from unilogit_jax.data import (
     plain_prompt,
     train_tokenizer,
 )
-from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed
+from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
 from unilogit_jax.run.caches import token_cache
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
+from unilogit_jax.types import FORGET, RETAIN
+from unilogit_jax.workflows._alternates import alternate_rows
+from unilogit_jax.workflows._checks import check_rows
 from unilogit_jax.workflows._runs import (
     TOKENIZER_FILE,
     is_run,
@@ -44,7 +48,8 @@ class Prepared:
 
     experiment: Experiment
     task: Task
-    tokenizer: Tokenizer
+    tokenizer: Any
+    """A `Tokenizer`; None in a plan without one."""
     model: Any
     base: Any | None
     """Weights to start from; None for a model made from scratch."""
@@ -67,6 +72,24 @@ class Prepared:
     def trainable(self, stage: Literal["finetune", "unlearn"]) -> Trainable:
         """The weights that finetuning or unlearning trains."""
         return _trainable(self.experiment, stage, self.model)
+
+    def alternates(self, method: Method) -> dict[int, Rows]:
+        """Other answers to the questions of forget and retain rows, where the method wants some."""
+        data = self.experiment.data
+
+        def encode(examples: Sequence[Example], what: str) -> Rows:
+            if self.tokenizer is None:
+                return full_rows(len(examples), data.max_length)
+            return encode_some(self.experiment, self.tokenizer, examples, what)
+
+        return alternate_rows(
+            method, self.task, encode, refusals=data.refusals, seed=self.experiment.output.seed
+        )
+
+    def rows(self, method: Method) -> dict[int, Rows]:
+        """All rows that a method looks at, by set."""
+        own = {FORGET: self.forget} | ({} if self.retain is None else {RETAIN: self.retain})
+        return own | self.alternates(method)
 
     def evaluator(self) -> Evaluator:
         """Measures weights of this model on this task."""
@@ -132,23 +155,32 @@ def read_task(experiment: Experiment) -> Task:
 
 def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:
     """The rows as tokens."""
-    data = experiment.data
-
-    def tokens(examples: Sequence[Example], what: str) -> Rows:
-        return encode_cached(
-            tokenizer,
-            examples,
-            folder=token_cache(),
-            template=data.template,
-            max_length=data.max_length,
-            what=what,
-        )
-
-    forget = tokens(task.forget, "rows to forget")
+    forget = encode_some(experiment, tokenizer, task.forget, "rows to forget")
     if not task.retain:
         return TaskRows(forget, None, forget)
-    retain = tokens(task.retain, "rows to keep")
+    retain = encode_some(experiment, tokenizer, task.retain, "rows to keep")
     return TaskRows(forget, retain, forget.joined(retain))
+
+
+def encode_some(
+    experiment: Experiment, tokenizer: Tokenizer, examples: Sequence[Example], what: str
+) -> Rows:
+    """Examples as tokens, from the cache if they are there."""
+    data = experiment.data
+    return encode_cached(
+        tokenizer,
+        examples,
+        folder=token_cache(),
+        template=data.template,
+        max_length=data.max_length,
+        what=what,
+    )
+
+
+def full_rows(count: int, length: int) -> Rows:
+    """Rows of the greatest length, where there is no tokenizer."""
+    tokens = np.zeros((count, length), np.int32)
+    return Rows(tokens, tokens, np.full(count, length, np.int32))
 
 
 def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others: Any) -> Prepared:
@@ -249,27 +281,3 @@ def _trainable(
     return choose_trainable(
         models.param_shapes(model), training.trainable, training.learning_rates, where=f"{stage}."
     )
-
-
-def check_rows(experiment: Experiment, mesh: Mesh) -> None:
-    """Refuses batches that the mesh cannot divide: every device would get a copy of them."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    unlearn, finetune = experiment.unlearn, experiment.finetune
-    all_rows = unlearn.batch_size + unlearn.retain_size
-    rows = {"eval.batch_size": (experiment.eval.batch_size, 1)}
-    # Packed rows are made to fit.
-    if unlearn.packing is None:
-        name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
-        rows[name] = (all_rows, unlearn.microbatches)
-    if finetune.packing is None:
-        rows["finetune.batch_size"] = (finetune.batch_size, finetune.microbatches)
-    bad = [
-        f"{name} = {n}" + (f" in {k} microbatches" if k > 1 else "")
-        for name, (n, k) in rows.items()
-        if n % (parts * k)
-    ]
-    if bad:
-        raise ConfigError(
-            f"mesh: data x fsdp = {parts} devices share the rows of a batch, which does not divide "
-            f"{'; '.join(bad)}. Change the batch size or the mesh."
-        )

@@ -17,7 +17,7 @@ from unilogit_jax.data import (
     finetune_batches,
     unlearning_batches,
 )
-from unilogit_jax.methods import Finetune, Method
+from unilogit_jax.methods import Finetune, Method, Structured
 from unilogit_jax.train import (
     EVERYTHING,
     Trainable,
@@ -73,6 +73,13 @@ class Program(NamedTuple):
             clip=training.clip,
         )
 
+    def method_state(self, prepared: Prepared) -> Any:
+        """What the method starts with."""
+        if not isinstance(self.method, Structured):
+            return ()
+        key = jax.random.key(prepared.experiment.output.seed)
+        return self.method.start(key, width=prepared.model.config.width)
+
     def step(self, prepared: Prepared, shardings: TrainState) -> Any:
         """The jitted update."""
         weights = self.weights
@@ -112,7 +119,7 @@ def unlearn_program(
     method: Method,
     params: Any,
     *,
-    references: Mapping[str, np.ndarray],
+    references: Mapping[int, Mapping[str, np.ndarray]],
     ref_head: Head | None,
     last: bool = True,
 ) -> Program:
@@ -130,7 +137,9 @@ def unlearn_program(
         seed=seed,
         sampling=training.retain_sampling,
         packing=_packing(prepared, training, updates),
-        **references,
+        references=references,
+        alternates=prepared.alternates(method),
+        with_forget=method.needs.forget,
     )
     if prepared.lora is None:
         weights = _whole_model(prepared, "unlearn", params, ref_head)

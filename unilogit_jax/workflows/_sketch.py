@@ -5,24 +5,23 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from unilogit_jax import models
 from unilogit_jax.config import Experiment
-from unilogit_jax.data import Rows, Task, Tokenizer
+from unilogit_jax.data import Task, Tokenizer
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.published import look_like
 from unilogit_jax.run import RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train.state import place
+from unilogit_jax.workflows._checks import check_rows
 from unilogit_jax.workflows._prepare import (
     Prepared,
     TaskRows,
     check_attention,
     check_patterns,
-    check_rows,
     encode_rows,
     from_scratch,
+    full_rows,
     put_together,
     read_task,
 )
@@ -94,9 +93,9 @@ def _shape_of(
 
 
 def _full_rows(task: Task, length: int) -> TaskRows:
-    def rows(count: int) -> Rows:
-        tokens = np.zeros((count, length), np.int32)
-        return Rows(tokens, tokens, np.full(count, length, np.int32))
-
     forget, retain = len(task.forget), len(task.retain)
-    return TaskRows(rows(forget), rows(retain) if retain else None, rows(forget + retain))
+    return TaskRows(
+        full_rows(forget, length),
+        full_rows(retain, length) if retain else None,
+        full_rows(forget + retain, length),
+    )

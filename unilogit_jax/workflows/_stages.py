@@ -77,7 +77,7 @@ def unlearn_stage(
         method,
         models.apply_fn(prepared.model),
         start,
-        prepared.forget,
+        prepared.rows(method),
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
     )
@@ -136,6 +136,7 @@ def _run_stage(
         ref_head=weights.ref_head,
         trainable=weights.trainable,
         consume=program.consumes,
+        method_state=program.method_state(prepared),
     )
     accelerator = accelerator_of(mesh.devices.flat[0])
     stage = Stage(

@@ -150,6 +150,7 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
         mesh=mesh,
         ref_head=weights.ref_head,
         trainable=weights.trainable,
+        method_state=program.method_state(prepared),
     )
     count = min(program.updates, LOOKED_AT)
     batches = [program.batches(i) for i in range(count)]
@@ -205,10 +206,10 @@ def planned_unlearning(
     """An unlearning stage from weights of which there are shapes only."""
     config = prepared.model.config
     references = blank_references(
-        method, prepared.forget, width=config.width, dtype=jax.numpy.dtype(config.dtype)
+        method, prepared.rows(method), width=config.width, dtype=jax.numpy.dtype(config.dtype)
     )
     head = None
-    if "ref_hidden" in method.needs:
+    if method.needs.ref_hidden and method.needs.layer is None:
         tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
         head = jax.eval_shape(
             lambda params, tokens: prepared.model.apply({"params": params}, tokens).head,
