@@ -8,7 +8,17 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from unilogit_jax.losses import cross_entropy, grad_ascent, grad_diff, undial, unilogit
+from unilogit_jax.losses import (
+    cross_entropy,
+    grad_ascent,
+    grad_diff,
+    ihl,
+    satimp,
+    undial,
+    unilogit,
+    unlikelihood,
+    wga,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -16,9 +26,13 @@ B, L, V = 8, 4, 64
 LOSSES = {
     "cross_entropy": cross_entropy,
     "grad_ascent": grad_ascent,
+    "ihl": lambda z, y, mask: ihl(z, y, mask, margin=0.5),
+    "satimp": satimp,
     "undial": lambda z, y, mask: undial(z, jnp.where(z > 2, -z, z), y, mask),
     "unilogit": unilogit,
     "unilogit_forward": lambda z, y, mask: unilogit(z, y, mask, direction="forward"),
+    "unlikelihood": unlikelihood,
+    "wga": wga,
 }
 
 

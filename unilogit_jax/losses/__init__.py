@@ -9,10 +9,14 @@ from unilogit_jax.losses.cross_entropy import cross_entropy, cross_entropy_from_
 from unilogit_jax.losses.grad_ascent import grad_ascent, grad_ascent_from_log_odds
 from unilogit_jax.losses.grad_diff import grad_diff, grad_diff_from_log_odds
 from unilogit_jax.losses.head import cross_entropy_head, undial_head, unilogit_head
+from unilogit_jax.losses.ihl import ihl, ihl_from_log_odds
 from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
+from unilogit_jax.losses.satimp import satimp, satimp_from_log_odds
 from unilogit_jax.losses.undial import undial
 from unilogit_jax.losses.unilogit import unilogit, unilogit_from_log_odds, unilogit_target
+from unilogit_jax.losses.unlikelihood import unlikelihood, unlikelihood_from_log_odds
+from unilogit_jax.losses.wga import wga, wga_from_log_odds
 
 __all__ = [
     "cross_entropy",
@@ -22,9 +26,13 @@ __all__ = [
     "grad_ascent_from_log_odds",
     "grad_diff",
     "grad_diff_from_log_odds",
+    "ihl",
+    "ihl_from_log_odds",
     "masked_mean",
     "npo",
     "npo_from_log_odds",
+    "satimp",
+    "satimp_from_log_odds",
     "sequence_logprobs",
     "undial",
     "undial_head",
@@ -32,4 +40,8 @@ __all__ = [
     "unilogit_from_log_odds",
     "unilogit_head",
     "unilogit_target",
+    "unlikelihood",
+    "unlikelihood_from_log_odds",
+    "wga",
+    "wga_from_log_odds",
 ]

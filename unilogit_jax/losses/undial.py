@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """UnDIAL: self-distillation with adjusted logits (Dong et al. 2024, arXiv:2402.10052)."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
@@ -16,6 +18,7 @@ def undial(
     mask: Shaped[Array, "*T"] | None = None,
     *,
     beta: float = 10.0,
+    compat: Literal["none", "open_unlearning"] = "none",
 ) -> Float[Array, "*T"]:
     """Cross entropy against a frozen teacher whose label logit was lowered.
 
@@ -27,6 +30,9 @@ def undial(
       labels: index of the observed token; positions outside 0..V-1 (such as -100) are ignored.
       mask: nonzero where a position counts; None counts all.
       beta: how much the label's logit is lowered; the authors use 3, 10 or 30.
+      compat: "open_unlearning" repeats what that code base does: positions without a label count
+        too, and their label is taken from the end, so that -100 lowers entry V - 100. Its mean is
+        over all positions, prompt and padding included: give no mask.
 
     Returns:
       One value per token, float32 [*T], 0 without gradient at positions that do not count; the
@@ -39,8 +45,10 @@ def undial(
 
     Reference: arXiv:2402.10052.
     Note: the strength is gamma in part of the literature, beta in the authors' settings for
-      OpenUnlearning. The mean there also runs over prompt and padding; here they are left out.
+      OpenUnlearning.
     """
+    if compat == "open_unlearning":
+        labels = labels % logits.shape[-1]
     valid = supervised(labels, mask, logits.shape[-1])[..., None]
     z = jnp.where(valid, logits.astype(jnp.float32), 0.0)
     ref = jax.lax.stop_gradient(jnp.where(valid, ref_logits.astype(jnp.float32), 0.0))

@@ -11,28 +11,60 @@ from unilogit_jax.methods._common import (
     with_retain,
 )
 from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Structured
+from unilogit_jax.methods.ce_u import CeU
+from unilogit_jax.methods.delete import Delete
 from unilogit_jax.methods.finetune import Finetune
+from unilogit_jax.methods.grad_ascent import GradAscent
 from unilogit_jax.methods.grad_diff import GradDiff
+from unilogit_jax.methods.ihl import Ihl
+from unilogit_jax.methods.kl_min import KlMin
+from unilogit_jax.methods.me import Me
 from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.satimp import SatImp
 from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
+from unilogit_jax.methods.unlikelihood import Unlikelihood
+from unilogit_jax.methods.wga import Wga
 
-METHODS = {"unilogit": Unilogit, "npo": Npo, "undial": Undial, "grad_diff": GradDiff}
+METHODS = {
+    "unilogit": Unilogit,
+    "npo": Npo,
+    "undial": Undial,
+    "grad_diff": GradDiff,
+    "grad_ascent": GradAscent,
+    "kl_min": KlMin,
+    "wga": Wga,
+    "satimp": SatImp,
+    "unlikelihood": Unlikelihood,
+    "ce_u": CeU,
+    "me": Me,
+    "ihl": Ihl,
+    "delete": Delete,
+}
 """Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
 __all__ = [
     "METHODS",
+    "CeU",
     "Comparison",
+    "Delete",
     "Finetune",
     "Given",
+    "GradAscent",
     "GradDiff",
+    "Ihl",
+    "KlMin",
+    "Me",
     "Method",
     "Needs",
     "Npo",
+    "SatImp",
     "Structured",
     "Undial",
     "Unilogit",
     "Unlearning",
+    "Unlikelihood",
+    "Wga",
     "answer_lengths",
     "answer_mean",
     "answer_sums",

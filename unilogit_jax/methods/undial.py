@@ -7,7 +7,7 @@ from typing import Literal
 from unilogit_jax.methods._common import Unlearning
 from unilogit_jax.methods._protocol import Comparison, Needs
 from unilogit_jax.ops import Divergence
-from unilogit_jax.types import FORGET
+from unilogit_jax.types import FORGET, IGNORE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,11 @@ class Undial(Unlearning):
     name: Literal["undial"] = "undial"
     beta: float = 10.0
     """How much the label's logit is lowered."""
+    compat: Literal["none", "open_unlearning"] = "none"
+    """open_unlearning repeats what that code base does: the mean is over all positions of the
+    forget rows, the question's and the closing token's too, and where there is no label the token
+    V - 100 is lowered in its place (-100, the mark for no label, used as an index). Padding, which
+    counts there as well, is left out: rows here are not padded to the length of a batch."""
 
     @property
     def forget_needs(self) -> Needs:
@@ -32,4 +37,5 @@ class Undial(Unlearning):
     def forget_comparisons(self) -> tuple[Comparison, ...]:
         """Forget tokens against the lowered teacher."""
         how = Divergence(direction="cross_entropy", beta=self.beta)
-        return (Comparison(which=FORGET, divergence=how),)
+        everywhere = self.compat == "open_unlearning"
+        return (Comparison(which=FORGET, divergence=how, everywhere=everywhere, unlabelled=IGNORE),)
