@@ -13,6 +13,7 @@ from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
 from unilogit_jax.losses.undial import undial
 from unilogit_jax.losses.unilogit import unilogit, unilogit_from_log_odds, unilogit_target
+from unilogit_jax.losses.unilogit_sequence import unilogit_sequence_from_log_odds
 
 __all__ = [
     "cross_entropy",
@@ -31,5 +32,6 @@ __all__ = [
     "unilogit",
     "unilogit_from_log_odds",
     "unilogit_head",
+    "unilogit_sequence_from_log_odds",
     "unilogit_target",
 ]
