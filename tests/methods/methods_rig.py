@@ -118,8 +118,9 @@ def stored(
     picked = np.take_along_axis(p, tokens, -1)
     np.put_along_axis(rest, tokens, 0.0, -1)
     np.put_along_axis(rest, y, 0.0, -1)
-    tail = np.maximum(rest.sum(-1), float(np.finfo(np.float32).tiny))
-    return tokens, np.log(picked), np.log(tail)
+    tail = rest.sum(-1)
+    none = np.finfo(np.float32).min  # where all tokens are stored
+    return tokens, np.log(picked), np.log(tail, out=np.full_like(tail, none), where=tail > 0)
 
 
 def loss_and_slopes(
