@@ -231,7 +231,8 @@ def test_swapping_the_method_drops_what_the_new_one_does_not_know_and_says_so(or
     loaded = read_config("toy", *overrides)
     assert loaded.experiment.method == METHODS["npo"](beta=0.5, retain_weight=4.0)
     assert loaded.notes == (
-        "method unilogit -> npo; dropped direction, tau; kept from the file: retain_weight 4.0",
+        "method unilogit -> npo; dropped direction, tau, tau_weights, alternatives, top_k, select, "
+        "unit; kept from the file: retain_weight 4.0",
     )
 
 
@@ -239,6 +240,21 @@ def test_swapping_the_method_drops_what_the_new_one_does_not_know_and_says_so(or
 def test_a_mistyped_override_is_not_dropped_with_the_old_method(order):
     (line,) = lines("toy", *["method.name=npo", "method.bta=0.5"][::order])
     assert line == "override  unknown key 'method.bta'. Did you mean 'beta'?"
+
+
+def test_a_value_of_several_types_gets_one_line():
+    (line,) = lines("toy", "method.tau=ngrma")
+    wants = "'uniform', 'ngram', 'reference' or 'own' or a number"
+    text = f"override  'method.tau' wants one of {wants}, got 'ngrma'. Did you mean 'ngram'?"
+    assert line == text
+    (line,) = lines("toy", "method.tau=[1]")
+    assert line == f"override  'method.tau' wants one of {wants}, got a list."
+
+
+def test_options_that_do_not_go_together_get_a_line_at_the_first_that_was_written():
+    (line,) = lines("toy", "method.select=true", "method.alternatives=initial")
+    wanted = "select=true with alternatives=initial needs direction=forward."
+    assert line == f"override  'method': {wanted}"
 
 
 def test_keeping_the_method_drops_nothing_and_notes_nothing():

@@ -25,7 +25,7 @@ from unilogit_jax.types import (
     ModelOutput,
 )
 
-V, LENGTH, ROWS = 24, 7, 3
+V, LENGTH, ROWS, TOP = 24, 7, 3, 5
 SETS = (FORGET, ALTERNATE, RETAIN, RETAIN_ALTERNATE)
 
 
@@ -36,6 +36,12 @@ class Made:
     logits: np.ndarray
     ref_logits: np.ndarray
     batch: Batch
+
+    def taus(self) -> np.ndarray:
+        """The given tau of each forget token, in the order of `of`, [n]."""
+        batch = self.batch
+        on = (np.asarray(batch.sets) == FORGET) & (np.asarray(batch.weights) > 0)
+        return 1 / (1 + np.exp(-np.asarray(batch.logit_tau, np.float64)[on]))
 
     def of(self, which: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each row of a set: logits, reference's [n, V] and labels [n] of the answer."""
@@ -52,8 +58,8 @@ class Made:
         return rows
 
 
-def make(seed: int = 0, *, scale: float = 2.0, sure: float = 0.0) -> Made:
-    """Three rows of each set; `sure` is added to the labels' logits."""
+def make(seed: int = 0, *, scale: float = 2.0, sure: float = 0.0, top: int = TOP) -> Made:
+    """Three rows of each set; `sure` is added to the labels' logits, `top` tokens are stored."""
     rng = np.random.default_rng(seed)
     count = ROWS * len(SETS)
     logits, ref = (rng.normal(0, scale, (count, LENGTH, V)).astype(np.float32) for _ in range(2))
@@ -67,6 +73,8 @@ def make(seed: int = 0, *, scale: float = 2.0, sure: float = 0.0) -> Made:
             z, labels[..., None], np.take_along_axis(z, labels[..., None], -1) + sure, -1
         )
     labels = np.where(on, labels, IGNORE)
+    tokens, logprobs, tail = stored(ref, labels, top)
+    logit_tau = np.random.default_rng(seed + 100).normal(-2, 2, labels.shape)
     partner = {0: 1, 1: 0, 2: 3, 3: 2}
     partners = np.concatenate([np.arange(ROWS) + 1 + ROWS * partner[k] for k in range(4)])
     shape = (count, LENGTH)
@@ -79,6 +87,10 @@ def make(seed: int = 0, *, scale: float = 2.0, sure: float = 0.0) -> Made:
         weights=jnp.asarray(on, jnp.float32),
         ref_hidden=jnp.asarray(ref),
         ref_log_odds=jnp.asarray(np.where(on, log_odds(ref, labels), 0.0), jnp.float32),
+        ref_tokens=jnp.asarray(np.where(on[..., None], tokens, 0), jnp.int32),
+        ref_logprobs=jnp.asarray(np.where(on[..., None], logprobs, 0.0), jnp.float32),
+        ref_tail=jnp.asarray(np.where(on, tail, 0.0), jnp.float32),
+        logit_tau=jnp.asarray(np.where(on, logit_tau, 0.0), jnp.float32),
         partners=jnp.asarray(np.where(real, partners[:, None], 0), jnp.int32),
         num_segments=count + 1,
     )
@@ -93,6 +105,22 @@ def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     np.put_along_axis(rest, y, -np.inf, -1)
     top = rest.max(-1)
     return label - top - np.log(np.exp(rest - top[..., None]).sum(-1))
+
+
+def stored(
+    logits: np.ndarray, labels: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The likeliest tokens but the label, their log-probabilities and that of all others."""
+    p, y = softmax(logits.astype(np.float64)), np.clip(labels, 0, None)[..., None]
+    rest = p.copy()
+    np.put_along_axis(rest, y, -1.0, -1)
+    tokens = np.argsort(-rest, -1)[..., :top]
+    picked = np.take_along_axis(p, tokens, -1)
+    np.put_along_axis(rest, tokens, 0.0, -1)
+    np.put_along_axis(rest, y, 0.0, -1)
+    tail = rest.sum(-1)
+    none = np.finfo(np.float32).min  # where all tokens are stored
+    return tokens, np.log(picked), np.log(tail, out=np.full_like(tail, none), where=tail > 0)
 
 
 def loss_and_slopes(

@@ -10,7 +10,7 @@ import pytest
 from step_gradients import gradients, worst
 
 from unilogit_jax.data import Batches, PackingWish
-from unilogit_jax.methods import METHODS
+from unilogit_jax.methods import METHODS, Unilogit
 
 MESHES = {
     "one": {"data": 1, "fsdp": 1, "tensor": 1},
@@ -47,6 +47,16 @@ CASES = [
 ]
 
 
+OPTIONS = {
+    "initial": Unilogit(alternatives="initial"),
+    "initial-full": Unilogit(alternatives="initial", direction="reverse_full"),
+    "select": Unilogit(select=True, tau=0.008),
+    "select-initial": Unilogit(select=True, tau=0.008, alternatives="initial", direction="forward"),
+    "sequence": Unilogit(unit="sequence"),
+}
+"""Unilogit's ways through the trainer that its default does not take."""
+
+
 @pytest.fixture(scope="module")
 def wanted():
     """Name -> loss and gradients on one device, of a whole batch of padded rows; made once."""
@@ -57,18 +67,31 @@ def wanted():
 def test_loss_and_gradients_are_those_of_one_device_and_a_whole_padded_batch(
     rig, wanted, name, mesh, parts, rows
 ):
-    def on(mesh, parts, rows):
-        sizes = MESHES[mesh]
-        multiple = sizes["data"] * sizes["fsdp"] * parts
-        wish = PackingWish(updates=1, length=48, multiple=multiple)
-        made = rig(sizes, METHODS[name](), rows=ROWS, packing=wish)
-        if rows == "padded":
-            made.batches = Batches(made.batches.streams)
-        return gradients(made, microbatches=parts)
-
+    method = METHODS[name]()
     if name not in wanted:
-        wanted[name] = on("one", 1, "padded")
-    (numbers_wanted, grads_wanted), (numbers, grads) = wanted[name], on(mesh, parts, rows)
+        wanted[name] = on(rig, method, "one", 1, "padded")
+    same(wanted[name], on(rig, method, mesh, parts, rows))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_so_they_are_with_the_options_of_unilogit(rig, name):
+    method = OPTIONS[name]
+    one = on(rig, method, "one", 1, "padded")
+    same(one, on(rig, method, "data2_fsdp2_tensor2", 2, "packed"))
+
+
+def on(rig, method, mesh, parts, rows):
+    sizes = MESHES[mesh]
+    multiple = sizes["data"] * sizes["fsdp"] * parts
+    wish = PackingWish(updates=1, length=48, multiple=multiple)
+    made = rig(sizes, method, rows=ROWS, packing=wish)
+    if rows == "padded":
+        made.batches = Batches(made.batches.streams)
+    return gradients(made, microbatches=parts)
+
+
+def same(one, other):
+    (numbers_wanted, grads_wanted), (numbers, grads) = one, other
     for key in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
         assert numbers[key] == pytest.approx(numbers_wanted[key], rel=1e-5), key
     assert worst(grads_wanted, grads) <= 1e-5

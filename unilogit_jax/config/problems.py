@@ -82,18 +82,26 @@ def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) 
 
     """
     found: list[Problem] = []
+    choices: dict[KeyPath, list[dict[str, Any]]] = {}
     for entry in error.errors(include_url=False):
         path = _shown_path(entry["loc"])
+        if _is_choice(path, tree):
+            choices.setdefault(path[:-1], []).append(dict(entry))
+            continue
         if entry["type"] in _NO_METHOD:
             path = (*path, "name")
         if not path and entry["type"] == "value_error":
             found.extend(_whole_file(entry["msg"].removeprefix("Value error, "), origins))
+        elif entry["type"] == "value_error" and isinstance(entry["input"], dict):
+            found.append(_section_wide(path, entry["msg"], origins))
         elif entry["type"] in _UNKNOWN_KEY and path not in origins.lines:
             below = origins.below(path) or [path]
             found.extend(Problem(OVERRIDE, _unknown(whole, path, tree)) for whole in below)
         else:
             found.append(Problem(origins.line(path), _sentence(dict(entry), path, tree)))
-    return found
+    return found + [
+        Problem(origins.line(path), _wants(path, entries)) for path, entries in choices.items()
+    ]
 
 
 def bools_for_numbers(tree: dict[str, Any], origins: Origins) -> list[Problem]:
@@ -137,13 +145,32 @@ def _sentence(entry: dict[str, Any], path: KeyPath, tree: Any) -> str:
         return f"'{name}' wants keys of its own ({', '.join(keys)}), got {_shown(value)}.{hint}"
     if kind not in _WANTS:
         return f"'{name}': {entry['msg']}, got {_shown(value)}."
-    wants = _WANTS[kind].format(**entry.get("ctx", {}))
-    hint = ""
-    if kind == "literal_error" and isinstance(value, str):
+    return _wants(path, [entry])
+
+
+def _wants(path: KeyPath, entries: list[dict[str, Any]]) -> str:
+    """What may stand at a key; an entry for each kind of value."""
+    kinds, value = [entry["type"] for entry in entries], entries[0]["input"]
+    texts = [_WANTS[e["type"]].format(**e.get("ctx", {})) for e in entries if e["type"] in _WANTS]
+    wants, hint = " or ".join(dict.fromkeys(texts)), ""
+    if "literal_error" in kinds and isinstance(value, str):
         hint = suggest(value, re.findall(r"'([^']*)'", wants))
-    if kind == "string_type" and isinstance(value, bool | int | float):
+    if kinds == ["string_type"] and isinstance(value, bool | int | float):
         hint = " Put it in quotes."
-    return f"'{name}' wants {wants}, got {_shown(value)}.{hint}"
+    return f"'{'.'.join(path)}' wants {wants}, got {_shown(value)}.{hint}"
+
+
+def _is_choice(path: KeyPath, tree: Any) -> bool:
+    """Whether the last part is one of the types that a single value may have, and no key."""
+    for key in path[:-1]:
+        if isinstance(tree, list) and key.isdigit() and int(key) < len(tree):
+            tree = tree[int(key)]
+        elif isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        else:
+            return False
+    item = isinstance(tree, list) and path[-1].isdigit()
+    return len(path) > 2 and not isinstance(tree, dict) and not item
 
 
 def _unknown(whole: KeyPath, path: KeyPath, tree: Any) -> str:
@@ -156,6 +183,16 @@ def _unknown(whole: KeyPath, path: KeyPath, tree: Any) -> str:
     if not hint:
         hint = f" Keys here: {', '.join(known)}."
     return f"unknown key '{'.'.join(whole)}'.{hint}"
+
+
+def _section_wide(path: KeyPath, message: str, origins: Origins) -> Problem:
+    """A check across the keys of a section, at the first key it names that was written."""
+    sentence = message.removeprefix("Value error, ")
+    named = [(*path, word) for word in re.findall(r"\b[a-z_]+\b", sentence)]
+    written = [key for key in named if key in origins.overrides] or [
+        key for key in named if key in origins.lines
+    ]
+    return Problem(origins.line((written or [path])[0]), f"'{'.'.join(path)}': {sentence}.")
 
 
 def _whole_file(message: str, origins: Origins) -> list[Problem]:

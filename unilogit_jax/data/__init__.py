@@ -11,6 +11,7 @@ from unilogit_jax.data.batches import (
 )
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import Example, Probe, Source, Task
+from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
@@ -37,6 +38,7 @@ __all__ = [
     "encode_example",
     "finetune_batches",
     "load_tokenizer",
+    "ngram_log_odds",
     "plain_prompt",
     "prompt_ids",
     "read_examples",

@@ -17,6 +17,7 @@ from unilogit_jax.losses.undial import undial
 from unilogit_jax.losses.unilogit import unilogit, unilogit_from_log_odds, unilogit_target
 from unilogit_jax.losses.unlikelihood import unlikelihood, unlikelihood_from_log_odds
 from unilogit_jax.losses.wga import wga, wga_from_log_odds
+from unilogit_jax.losses.unilogit_sequence import unilogit_sequence_from_log_odds
 
 __all__ = [
     "cross_entropy",
@@ -39,6 +40,7 @@ __all__ = [
     "unilogit",
     "unilogit_from_log_odds",
     "unilogit_head",
+    "unilogit_sequence_from_log_odds",
     "unilogit_target",
     "unlikelihood",
     "unlikelihood_from_log_odds",

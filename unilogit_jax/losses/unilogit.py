@@ -20,6 +20,7 @@ def unilogit(
     *,
     direction: Literal["reverse", "forward"] = "reverse",
     tau: float | Float[Array, "*T"] | None = None,
+    logit_tau: Float[Array, "*T"] | None = None,
 ) -> Float[Array, "*T"]:
     """Divergence of the model from itself with the label's probability set to 1/V.
 
@@ -38,13 +39,16 @@ def unilogit(
       tau: the target's label probability, a constant or one per token, through which no gradient
         flows; None is the paper's 1/V. 0 is possible in the forward direction only, where the loss
         becomes unlikelihood, -log(1 - p_y). The values of an array are not checked.
+      logit_tau: log(tau / (1 - tau)) of each token in place of `tau`: no digit is lost where tau is
+        close to 1.
 
     Returns:
       One value per token, float32 [*T], 0 without gradient at positions that do not count; the
       caller averages over tokens.
 
     Raises:
-      ValueError: if V < 2, the direction is unknown, or `tau` is outside its range.
+      ValueError: if V < 2, the direction is unknown, `tau` is outside its range, or `logit_tau` is
+        given too.
 
     Example:
       >>> z = jnp.log(jnp.array([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]]))
@@ -56,8 +60,10 @@ def unilogit(
     Note: V counts every logit column. If a head has padding columns (logit -inf), give
       `tau=1/V` with the V of the tokenizer.
     """
-    tau = tau_where(supervised(labels, mask, logits.shape[-1]), tau)
-    target = _target(tau, logits.shape[-1], direction)
+    valid = supervised(labels, mask, logits.shape[-1])
+    if logit_tau is not None:
+        logit_tau = jnp.where(valid, logit_tau, 0.0)
+    target = _target(tau_where(valid, tau), logits.shape[-1], direction, logit_tau)
     return per_token(lambda m: _divergence(m, target, direction), logits, labels, mask)
 
 
@@ -67,6 +73,7 @@ def unilogit_from_log_odds(
     vocab_size: int,
     direction: Literal["reverse", "forward"] = "reverse",
     tau: float | Float[Array, "*T"] | None = None,
+    logit_tau: Float[Array, "*T"] | None = None,
 ) -> Float[Array, "*T"]:
     """Unilogit from the label's log-odds: both distributions are binary ones.
 
@@ -80,13 +87,15 @@ def unilogit_from_log_odds(
       vocab_size: V, the number of logit columns behind `log_odds`.
       direction: "reverse" is KL(p || t), the paper's; "forward" is KL(t || p).
       tau: the target's label probability, a constant or one per token; None is 1/V.
+      logit_tau: log(tau / (1 - tau)) of each token in place of `tau`.
 
     Returns:
       One value per token, float32 [*T]. In the reverse direction m = +inf gives -log tau and
       m = -inf gives -log(1-tau), both without gradient; the forward direction is infinite there.
 
     Raises:
-      ValueError: if `vocab_size` < 2, the direction is unknown, or `tau` is outside its range.
+      ValueError: if `vocab_size` < 2, the direction is unknown, `tau` is outside its range, or
+        `logit_tau` is given too.
 
     Example:
       >>> loss = unilogit_from_log_odds(jnp.array([0.0, jnp.inf]), vocab_size=4)
@@ -95,7 +104,7 @@ def unilogit_from_log_odds(
 
     Reference: arXiv:2505.06027.
     """
-    target = _target(tau, vocab_size, direction)
+    target = _target(tau, vocab_size, direction, logit_tau)
     return _divergence(log_odds.astype(jnp.float32), target, direction)
 
 
@@ -144,6 +153,8 @@ class _Target(NamedTuple):
     """A label probability tau and its logarithms: Python doubles, or arrays [*T]."""
 
     tau: float | Array
+    not_tau: float | Array
+    """1 - tau."""
     log_tau: float | Array
     log1m_tau: float | Array
     logit_tau: float | Array
@@ -161,11 +172,20 @@ def tau_where(
     return jnp.where(valid, tau, 0.5) if isinstance(tau, jax.Array | np.ndarray) else tau
 
 
-def _target(tau: float | Float[Array, "*T"] | None, vocab_size: int, direction: str) -> _Target:
+def _target(
+    tau: float | Float[Array, "*T"] | None,
+    vocab_size: int,
+    direction: str,
+    logit_tau: Float[Array, "*T"] | None = None,
+) -> _Target:
     if vocab_size < 2:
         raise ValueError(f"Unilogit needs a vocabulary of at least 2 tokens, got {vocab_size}")
     if direction not in ("reverse", "forward"):
         raise ValueError(f"direction={direction!r} is unknown; use 'reverse' or 'forward'")
+    if logit_tau is not None:
+        if tau is not None:
+            raise ValueError("tau and logit_tau say the same thing: give one of them")
+        return _logit_target(logit_tau)
     if isinstance(tau, jax.Array):
         return _array_target(tau)
     if tau is None:
@@ -178,14 +198,22 @@ def _target(tau: float | Float[Array, "*T"] | None, vocab_size: int, direction: 
         logit_tau = log_tau - math.log1p(-tau)
     log1m_tau = math.log1p(-tau)
     neg_entropy = (tau * log_tau if tau > 0 else 0.0) + (1 - tau) * log1m_tau
-    return _Target(tau, log_tau, log1m_tau, logit_tau, neg_entropy)
+    return _Target(tau, 1 - tau, log_tau, log1m_tau, logit_tau, neg_entropy)
 
 
 def _array_target(tau: Float[Array, "*T"]) -> _Target:
     tau = jax.lax.stop_gradient(tau.astype(jnp.float32))
     log_tau, log1m_tau = jnp.log(tau), jnp.log1p(-tau)
     neg_entropy = jnp.where(tau > 0, tau * log_tau, 0.0) + (1.0 - tau) * log1m_tau
-    return _Target(tau, log_tau, log1m_tau, log_tau - log1m_tau, neg_entropy)
+    return _Target(tau, 1.0 - tau, log_tau, log1m_tau, log_tau - log1m_tau, neg_entropy)
+
+
+def _logit_target(logit_tau: Float[Array, "*T"]) -> _Target:
+    logit_tau = jax.lax.stop_gradient(logit_tau.astype(jnp.float32))
+    tau, not_tau = jax.nn.sigmoid(logit_tau), jax.nn.sigmoid(-logit_tau)
+    log_tau, log1m_tau = -jax.nn.softplus(-logit_tau), -jax.nn.softplus(logit_tau)
+    neg_entropy = tau * log_tau + not_tau * log1m_tau
+    return _Target(tau, not_tau, log_tau, log1m_tau, logit_tau, neg_entropy)
 
 
 def _check_range(tau: float, direction: str) -> None:
@@ -204,8 +232,10 @@ def _divergence(m: Float[Array, "*T"], target: _Target, direction: str) -> Float
     log_p, log_not_p = -jax.nn.softplus(-m), -jax.nn.softplus(m)
     if direction == "forward":
         cross = jnp.where(target.tau > 0, target.tau * log_p, 0.0)
-        cross = cross + (1.0 - target.tau) * log_not_p
-        return with_slopes(m, target.neg_entropy - cross, p - target.tau)
+        cross = cross + target.not_tau * log_not_p
+        # p - tau from the smaller side: near 1 both are rounded.
+        slope = jnp.where(m > 0, target.not_tau - not_p, p - target.tau)
+        return with_slopes(m, target.neg_entropy - cross, slope)
     label = jnp.where(m == -jnp.inf, 0.0, p * (log_p - target.log_tau))
     others = jnp.where(m == jnp.inf, 0.0, not_p * (log_not_p - target.log1m_tau))
     distance = jnp.where(jnp.isinf(m), 0.0, m - target.logit_tau)

@@ -59,12 +59,17 @@ class Unlearning:
         weights = {RETAIN: self.retain_weight}
         return weights if self.answer_sets else {FORGET: self.forget_weight} | weights
 
+    @property
+    def token_sets(self) -> frozenset[int]:
+        """Those that are not compared."""
+        return frozenset(self.set_weights) - {how.which for how in self.comparisons}
+
     def token_loss(
         self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
     ) -> Float[Array, "*T"]:
         """The forget loss on forget tokens, the negative log-likelihood on all others."""
         nll = cross_entropy_from_log_odds(log_odds)
-        if self.answer_sets or self.forget_comparisons:
+        if self.answer_sets or FORGET not in self.token_sets:
             return nll
         own = self.forget_token_loss(log_odds, given, vocab_size=vocab_size)
         return jnp.where(given.sets == FORGET, own, nll)
@@ -117,10 +122,13 @@ class Unlearning:
         """Loss and numbers of one batch, from the statistics of all its tokens."""
         given = Given(stats.sets, stats.ref_log_odds, stats.logit_tau)
         values = self.token_loss(stats.log_odds, given, vocab_size=stats.vocab_size)
-        terms = {
-            which: weight * stats.compared.get(which, set_mean(values, stats, which))
-            for which, weight in self.set_weights.items()
-        }
+        alone = self.token_sets
+
+        def mean(which: int) -> Array:
+            own = set_mean(values, stats, which) if which in alone else jnp.zeros(())
+            return own + stats.compared.get(which, jnp.zeros(()))
+
+        terms = {which: weight * mean(which) for which, weight in self.set_weights.items()}
         forget_loss = sum((x for which, x in terms.items() if which != RETAIN), jnp.zeros(()))
         forget_loss = forget_loss + self.answer_loss(stats, state)
         nll = cross_entropy_from_log_odds(stats.log_odds)

@@ -24,8 +24,8 @@ class Needs(NamedTuple):
     """Sets whose rows need its last hidden states (with `layer`: those of that layer)."""
     ref_top: int = 0
     """How many of its likeliest tokens are stored for each forget token."""
-    tau: Literal["", "ngram", "name_swap", "reference", "own"] = ""
-    """Where each forget token's own label probability comes from."""
+    tau: Literal["", "ngram", "reference", "own"] = ""
+    """Where `logit_tau` of each forget token comes from; "": there is none."""
     alternates: frozenset[Alternates] = frozenset()
     """Other answers to the same questions: "refusal" or "answer" for forget rows, as rows of the
     set ALTERNATE, "retain_refusal" for retain rows, as RETAIN_ALTERNATE."""
@@ -76,10 +76,11 @@ class Comparison:
     divergence: Divergence
     teacher: Literal["hidden", "stored", "uniform"] = "hidden"
     """The start model by its hidden states, by its stored tokens, or the uniform distribution."""
-    tokens: Callable[[Batch], Bool[Array, "B L"]] | None = None
-    """Only these of the set's supervised tokens; the mean is still over all of them."""
-    logit_tau: Callable[[Batch], Float[Array, "B L"]] | None = None
-    """Log-odds of each target's label probability; None: as `divergence` says."""
+    tokens: Callable[[Given, int], Bool[Array, "*T"]] | None = None
+    """Only these of the set's supervised tokens, of what is given and V; the mean is still over
+    all of them."""
+    logit_tau: Callable[[Given, int], Float[Array, "*T"]] | None = None
+    """Log-odds of each target's label probability, likewise; None: as `divergence` says."""
     everywhere: bool = False
     """All positions of the set's rows, supervised or not."""
     unlabelled: int = 0
@@ -96,6 +97,11 @@ class Structured(Method, Protocol):
     @property
     def set_weights(self) -> dict[int, float]:
         """Set -> weight of the mean over its tokens. Each is compared, or has a `token_loss`."""
+        ...
+
+    @property
+    def token_sets(self) -> frozenset[int]:
+        """Those sets with a `token_loss`. One that is compared too has both added up."""
         ...
 
     def token_loss(

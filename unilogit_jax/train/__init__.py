@@ -5,7 +5,7 @@ from unilogit_jax.train.checkpoint import Checkpoints, fingerprint
 from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, count_sets, weighed
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
-from unilogit_jax.train.reference import reference_for
+from unilogit_jax.train.reference import References, log_odds_under, reference_for
 from unilogit_jax.train.rounding import stochastic_round
 from unilogit_jax.train.state import TrainState, init_state
 from unilogit_jax.train.step import make_step
@@ -15,6 +15,7 @@ from unilogit_jax.train.watch import Watch
 __all__ = [
     "EVERYTHING",
     "Checkpoints",
+    "References",
     "Stage",
     "TrainState",
     "Trainable",
@@ -26,6 +27,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "init_state",
+    "log_odds_under",
     "make_optimizer",
     "make_schedule",
     "make_step",

@@ -95,7 +95,7 @@ def batch_loss(
     compared = {comparison.which for comparison in method.comparisons}
     total, blank = jnp.zeros(()), jnp.zeros_like(batch.weights)
     log_odds, means = blank, {which: jnp.zeros(()) for which in compared}
-    alone = [w for w, weight in method.set_weights.items() if weight != 0 and w not in compared]
+    alone = {w for w, weight in method.set_weights.items() if weight != 0} & method.token_sets
     if alone:
         own, m = look.at_tokens(method, jnp.where(_in(batch.sets, alone), weights, 0.0))
         total, log_odds = total + own, log_odds + m
@@ -105,13 +105,13 @@ def batch_loss(
         total = total + method.set_weights[which] * mean
         means[which] = means[which] + mean
         # Positions that no set but this one has; 0 where the others are not.
-        log_odds = log_odds + m
+        log_odds = log_odds if which in method.token_sets else log_odds + m
     extras = {}
     if method.answer_sets:
         stats = look.statistics(method.answer_sets)
         total = total + method.answer_loss(stats, method_state)
         log_odds, extras = log_odds + stats.log_odds, stats.extras
-    idle = {w for w, weight in method.set_weights.items() if weight == 0} - compared
+    idle = {w for w, weight in method.set_weights.items() if weight == 0} & method.token_sets
     if idle:
         # What weighs nothing is not in the loss; the log wants its numbers all the same.
         log_odds = log_odds + look.statistics(frozenset(idle), live=False).log_odds
@@ -134,6 +134,10 @@ class _Look(NamedTuple):
     @property
     def sharding(self) -> HeadSharding | None:
         return head_sharding(self.output.head, self.output.hidden.shape, self.mesh)
+
+    @property
+    def given(self) -> Given:
+        return Given(self.batch.sets, self.batch.ref_log_odds, self.batch.logit_tau)
 
     def blank(self) -> TokenStats:
         """Statistics without any."""
@@ -169,7 +173,7 @@ class _Look(NamedTuple):
             batch.labels,
             weights,
             phi,
-            aux=Given(batch.sets, batch.ref_log_odds, batch.logit_tau),
+            aux=self.given,
             sharding=self.sharding,
         )
         return total, stats.log_odds
@@ -177,12 +181,11 @@ class _Look(NamedTuple):
     def compared(self, how: Comparison) -> tuple[Float[Array, ""], Float[Array, "B L"]]:
         """The mean divergence of a set from its teacher, and the log-odds of its tokens."""
         output, batch, counts = self.output, self.batch, self.counts
-        own = batch.sets == how.which
+        own, size = batch.sets == how.which, output.head.vocab_size
         if how.tokens is not None:
-            own &= how.tokens(batch)
+            own &= how.tokens(self.given, size)
         weights = own.astype(jnp.float32) if how.everywhere else batch.weights
         total = (counts.positions if how.everywhere else counts.tokens)[how.which]
-        size = output.head.vocab_size
         blank = batch.labels < 0
         mean, found = divergence_loss(
             output.hidden,
@@ -191,7 +194,7 @@ class _Look(NamedTuple):
             jnp.where(blank, how.unlabelled % size, batch.labels),
             jnp.where(own, weights, 0.0) / jnp.maximum(total, 1e-9),
             how.divergence,
-            logit_tau=None if how.logit_tau is None else how.logit_tau(batch),
+            logit_tau=None if how.logit_tau is None else how.logit_tau(self.given, size),
             sharding=self.sharding,
         )
         return mean, jnp.where(blank, 0.0, found.log_odds)

@@ -52,10 +52,13 @@ def blank_references(
         last, kind = more.get(name, ((), np.float32))
         return np.zeros((*shape, *last), kind)
 
-    return {
+    found = {
         which: {name: blank(name, own.tokens.shape) for name in names_of(method.needs, which)}
         for which, own in rows.items()
     }
+    if method.needs.tau:
+        found[FORGET]["logit_tau"] = blank("logit_tau", rows[FORGET].tokens.shape)
+    return found
 
 
 def reference_for(
@@ -80,6 +83,7 @@ def reference_for(
 
     Returns:
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
+      Where the method wants `logit_tau` of forget rows, the caller has to add it.
 
     """
     references: References = {}
@@ -93,6 +97,24 @@ def reference_for(
         )
     needed = method.needs.ref_hidden and method.needs.layer is None
     return references, head if needed else None
+
+
+def log_odds_under(
+    apply_fn: ApplyFn, params: Any, rows: Rows, *, batch_size: int, mesh: Mesh
+) -> Float[np.ndarray, "B L"]:
+    """The labels' log-odds under some model; 0 where there is no label.
+
+    Args:
+      apply_fn: the model.
+      params: its weights.
+      rows: whose labels.
+      batch_size: rows per forward pass.
+      mesh: where to run.
+
+    """
+    name = "ref_log_odds"
+    values, _ = _run((name,), Needs(), apply_fn, params, rows, FORGET, batch_size, mesh)
+    return values[name]
 
 
 def _run(

@@ -21,6 +21,7 @@ from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._advice import memory_told
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._runs import write_model
+from unilogit_jax.workflows._targets import check_targets
 
 
 @contextmanager
@@ -56,6 +57,8 @@ def _session(
         check_shared(to_path(place))
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
+        if verb == "unlearn":
+            agreed(lambda: check_targets(prepared))
     rows, probes = prepared.everything, repr(prepared.task.probes)
     check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)

@@ -26,6 +26,7 @@ from unilogit_jax.train import (
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program
+from unilogit_jax.workflows._targets import with_targets
 
 _SMALL_STEPS = (
     "stage {name}: most steps are below half the rounding unit of the bfloat16 weights (below_ulp "
@@ -81,6 +82,7 @@ def unlearn_stage(
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
     )
+    references = with_targets(prepared, method, references)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )

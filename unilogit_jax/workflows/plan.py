@@ -26,6 +26,7 @@ from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._sketch import sketch, weight_shapes
+from unilogit_jax.workflows._targets import check_targets
 
 START = "weights to start from"
 LOOKED_AT = 32
@@ -120,6 +121,7 @@ def plan(
     if devices is None:
         devices = jax.devices() if topology is None else topology_devices(topology)
     prepared, notes = sketch(experiment, devices=devices)
+    check_targets(prepared)
     accelerator = accelerator_of(devices[0])
     stages = []
     for program in _programs(prepared):

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each forget token's own label probability, for methods that want one; computed once."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unilogit_jax import models
+from unilogit_jax.data import Rows, Tokenizer, ngram_log_odds
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.hosts import agreed
+from unilogit_jax.methods import Method
+from unilogit_jax.run import RunFolder
+from unilogit_jax.train import References, log_odds_under
+from unilogit_jax.types import FORGET
+from unilogit_jax.workflows._prepare import Prepared
+from unilogit_jax.workflows._runs import (
+    is_run,
+    load_decoder_config,
+    load_stage,
+    load_tokenizer_of,
+)
+from unilogit_jax.workflows._sources import tokenizer_of
+
+
+def check_targets(prepared: Prepared) -> None:
+    """Refuses sources of tau that are not to be had here, before anything is computed."""
+    experiment = prepared.experiment
+    for method in (experiment.method, *experiment.compare):
+        source = method.needs.tau
+        if source == "own":
+            raise ConfigError(
+                "method.tau own is an array that a program hands in; a run takes a number, "
+                "uniform, ngram or reference."
+            )
+        if source == "ngram" and prepared.retain is None:
+            raise ConfigError("method.tau ngram counts the rows to keep, and there are none.")
+        if source == "reference":
+            _check_same_tokens(prepared, _source(method))
+
+
+def with_targets(prepared: Prepared, method: Method, references: References) -> References:
+    """The references, with `logit_tau` of the forget rows where the method wants it."""
+    if not method.needs.tau:
+        return references
+    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method)}
+    return {**references, FORGET: own}
+
+
+def _logit_tau(prepared: Prepared, method: Method) -> Float[np.ndarray, "B L"]:
+    if method.needs.tau == "ngram":
+        assert prepared.retain is not None  # `check_targets` has seen to it
+        size = prepared.model.config.vocab_size
+        return ngram_log_odds(prepared.retain, prepared.forget, vocab_size=size)
+    return _under_reference(prepared, _source(method), prepared.forget)
+
+
+def _source(method: Any) -> str:
+    """Where the weights of tau are."""
+    return method.tau_weights
+
+
+def _under_reference(prepared: Prepared, source: str, rows: Rows) -> Float[np.ndarray, "B L"]:
+    """What a model that never saw the rows says of them; its weights are dropped again."""
+    experiment, mesh = prepared.experiment, prepared.mesh
+    types = {"dtype": experiment.model.dtype, "param_dtype": experiment.model.param_dtype}
+
+    def load() -> tuple[Any, Any]:
+        if is_run(source):
+            return load_stage(RunFolder.open(source), mesh=mesh, **types)
+        return models.load(source, mesh=mesh, attention=experiment.model.attention, **types)
+
+    model, params = agreed(load)
+    return log_odds_under(
+        models.apply_fn(model), params, rows, batch_size=experiment.eval.batch_size, mesh=mesh
+    )
+
+
+def _check_same_tokens(prepared: Prepared, source: str) -> None:
+    """Refuses a model whose tokens are not those of the model to unlearn."""
+    tokenizer, config = _read(source)
+    size, own = config.vocab_size, prepared.model.config.vocab_size
+    same = prepared.tokenizer is None or tokenizer.get_vocab() == prepared.tokenizer.get_vocab()
+    if size != own or not same:
+        raise ConfigError(
+            f"method.tau_weights {source} has other tokens ({size} in its vocabulary) than the "
+            f"model to unlearn ({own}): tau reference needs the same tokenizer."
+        )
+
+
+def _read(source: str) -> tuple[Tokenizer, models.DecoderConfig]:
+    """Tokenizer and shape of some weights, which are not read."""
+    if is_run(source):
+        run = RunFolder.open(source)
+        return load_tokenizer_of(run), load_decoder_config(run)
+    folder = models.resolve(source, weights=False)
+    return tokenizer_of(folder), models.read_decoder_config(folder)
