@@ -144,7 +144,8 @@ def test_forget_rows_without_a_supervised_token_are_no_nan(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_retain_rows_are_pushed_up(name):
     made, method = make(), METHODS[name]()
-    _, slopes, _ = loss_and_slopes(replace(method, retain="nll"), made, state=start(method))
+    chosen = replace(method, retain="nll", retain_weight=method.retain_weight or 1.0)
+    _, slopes, _ = loss_and_slopes(chosen, made, state=start(method))
     for b, t in np.argwhere(
         (np.asarray(made.batch.sets) == RETAIN) & (np.asarray(made.batch.weights) > 0)
     ):
