@@ -29,7 +29,8 @@ def alternate_rows(
       seed: decides which refusal answers which question.
 
     Raises:
-      DataError: a forget row has no other answer, or the rows differ in how many they have.
+      DataError: a forget row has no other answer, a row to be refused has no question, or the file
+        of refusals is not usable.
 
     """
     needs = method.needs.alternates
@@ -40,18 +41,24 @@ def alternate_rows(
         lines = REFUSALS if refusals is None else read_lines(refusals)
         rng = random.Random(seed)
         if "refusal" in needs:
-            rows[ALTERNATE] = encode(_refused(task.forget, lines, rng), "refusals")
+            rows[ALTERNATE] = encode(_refused(task.forget, lines, rng, method), "refusals")
         if "relabelled" in needs:
-            refusals_of = encode(_refused(task.forget, lines, rng), "refusals")
+            refusals_of = encode(_refused(task.forget, lines, rng, method), "refusals")
             rows[ALTERNATE] = _relabelled(encode(task.forget, "rows to forget"), refusals_of)
         if "retain_refusal" in needs and task.retain:
-            rows[RETAIN_ALTERNATE] = encode(_refused(task.retain, lines, rng), "refusals")
+            rows[RETAIN_ALTERNATE] = encode(_refused(task.retain, lines, rng, method), "refusals")
     return rows
 
 
 def _refused(
-    examples: Sequence[Example], lines: Sequence[str], rng: random.Random
+    examples: Sequence[Example], lines: Sequence[str], rng: random.Random, method: Method
 ) -> list[Example]:
+    text = next((example for example in examples if example.question is None), None)
+    if text is not None:
+        raise DataError(
+            f"{text.where or 'a row'}: method {getattr(method, 'name', '')} answers questions with "
+            "refusals, and plain text is no question; give the row a question and an answer."
+        )
     return [replace(example, answer=rng.choice(lines)) for example in examples]
 
 
