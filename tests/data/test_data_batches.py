@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unilogit_jax.data import Rows, finetune_batches, row_order, unlearning_batches
-from unilogit_jax.types import FORGET, IGNORE, RETAIN
+from unilogit_jax.data import (
+    PackingWish,
+    Rows,
+    finetune_batches,
+    row_order,
+    unlearning_batches,
+)
+from unilogit_jax.types import ALTERNATE, FORGET, IGNORE, RETAIN, RETAIN_ALTERNATE
 
 
 def rows(n, length, first=0):
@@ -65,3 +71,71 @@ def test_references_travel_with_their_rows():
 def test_finetuning_draws_every_row_as_a_row_to_keep(i):
     batch = finetune_batches(rows(10, 6), batch_size=4, seed=0)(i)
     assert set(batch.sets.ravel()) == {0, RETAIN} and batch.tokens.shape == (4, 6)
+
+
+def numbered(n, length, hundreds):
+    """Rows whose every token says which row it is."""
+    tokens = np.broadcast_to(np.arange(n, dtype=np.int32)[:, None] + 100 * hundreds, (n, length))
+    labels = np.where(np.arange(length) >= 2, tokens, IGNORE).astype(np.int32)
+    return Rows(tokens.copy(), labels, np.full(n, length, np.int32))
+
+
+def with_answers(choices, packing=None, with_forget=True):
+    return unlearning_batches(
+        numbered(5, 6, 1),
+        numbered(9, 8, 2),
+        batch_size=4,
+        retain_size=8,
+        seed=1,
+        packing=packing,
+        alternates={ALTERNATE: numbered(5 * choices, 7, 3), RETAIN_ALTERNATE: numbered(9, 5, 4)},
+        with_forget=with_forget,
+    )
+
+
+def examples(batch):
+    """Segment -> (set, row, partner); every token of a segment says the same."""
+    found = {}
+    for segment in range(1, batch.num_segments):
+        on = batch.segments == segment
+        seen = {*zip(batch.sets[on], batch.tokens[on] % 100, batch.partners[on], strict=True)}
+        (found[segment],) = seen
+    return found
+
+
+@pytest.mark.parametrize("packing", [None, PackingWish(updates=12, length=24)])
+@pytest.mark.parametrize("choices", [1, 2, 3])
+def test_other_answers_follow_the_rows_of_their_questions(choices, packing):
+    batch_at, passes = with_answers(choices, packing), {}
+    for i in range(12):
+        found = examples(batch_at(i))
+        assert sorted(which for which, _, _ in found.values()) == (
+            [FORGET] * 4 + [RETAIN] * 8 + [ALTERNATE] * 4 + [RETAIN_ALTERNATE] * 8
+        )
+        for segment, (which, row, partner) in found.items():
+            other, answer, back = found[partner]
+            assert back == segment
+            if which == FORGET:
+                k = passes[row] = passes.get(row, -1) + 1
+                assert (other, answer) == (ALTERNATE, row * choices + k % choices)
+            if which == RETAIN:
+                assert (other, answer) == (RETAIN_ALTERNATE, row)
+    assert max(passes.values()) >= 8, "several passes, so every choice had its turn"
+
+
+def test_other_answers_come_without_the_forget_rows_too():
+    whole, alone = with_answers(2)(3), with_answers(2, with_forget=False)(3)
+    kept = {(which, row) for which, row, _ in examples(whole).values() if which != FORGET}
+    found = examples(alone)
+    assert {(which, row) for which, row, _ in found.values()} == kept
+    for segment, (which, _, partner) in found.items():
+        # Nothing answers the questions of the missing rows; the others keep their pairs.
+        assert (partner == 0) == (which == ALTERNATE)
+        assert partner == 0 or found[partner][2] == segment
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_padded_pairs_stay_together_in_every_part_of_a_batch(parts):
+    found = examples(with_answers(2)(1))
+    # Rows `parts` apart from each other form a part, and example n is row n - 1.
+    assert all((segment - partner) % parts == 0 for segment, (_, _, partner) in found.items())

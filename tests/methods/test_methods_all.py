@@ -145,7 +145,7 @@ def test_forget_rows_without_a_supervised_token_are_no_nan(name):
 def test_retain_rows_are_pushed_up(name):
     made, method = make(), METHODS[name]()
     # Some methods retain nothing by default.
-    chosen = replace(method, retain="nll", retain_weight=1.0)
+    chosen = replace(method, retain="nll", retain_weight=method.retain_weight or 1.0)
     _, slopes, _ = loss_and_slopes(chosen, made, state=start(method))
     for b, t in np.argwhere(
         (np.asarray(made.batch.sets) == RETAIN) & (np.asarray(made.batch.weights) > 0)

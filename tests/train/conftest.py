@@ -74,7 +74,7 @@ class Rig:
         own = {FORGET: self.forget, RETAIN: retain}
         needs = self.method.needs
         alternates = {}
-        if needs.alternates & {"refusal", "answer"}:
+        if needs.alternates & {"refusal", "answer", "relabelled"}:
             alternates[ALTERNATE] = make_rows(24, 14, 2)
         if "retain_refusal" in needs.alternates:
             alternates[RETAIN_ALTERNATE] = make_rows(40, 14, 3)

@@ -19,8 +19,14 @@ MESHES = {
     "data2_fsdp2_tensor2": {"data": 2, "fsdp": 2, "tensor": 2},
 }
 PARTS = (1, 2, 4)
-ROWS = (16, 16)
-PRODUCT = list(product(sorted(METHODS), MESHES, PARTS, ("padded", "packed")))
+ROWS = (32, 32)
+"""Forget and retain rows: every part divides over eight devices, with other answers too."""
+PRODUCT = [
+    (name, mesh, parts, rows)
+    for name, mesh, parts, rows in product(sorted(METHODS), MESHES, PARTS, ("padded", "packed"))
+    # Packing may put two answers to a question into different parts, which workflows refuse.
+    if parts == 1 or rows == "padded" or not METHODS[name].pairs
+]
 
 
 def cover(cases):
@@ -92,6 +98,7 @@ def on(rig, method, mesh, parts, rows):
 
 def same(one, other):
     (numbers_wanted, grads_wanted), (numbers, grads) = one, other
-    for key in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
+    looked_at = {"forget_nll", "alternate_nll"} & set(numbers_wanted)
+    for key in ("forget_loss", *looked_at, "retain_nll", "grad_norm"):
         assert numbers[key] == pytest.approx(numbers_wanted[key], rel=1e-5), key
     assert worst(grads_wanted, grads) <= 1e-5

@@ -95,3 +95,39 @@ def test_memory_that_ends_outside_of_an_update_is_answered_too(
 
 def test_a_batch_that_the_mesh_cannot_divide_is_refused(refused):
     assert "unlearn.batch_size" in refused("unlearn.batch_size=3", "mesh.fsdp=8")
+
+
+@pytest.mark.parametrize("name", ["dpo", "idk", "idk_ap", "flat", "jensun"])
+def test_a_file_of_refusals_that_is_not_there_or_empty_is_refused(refused, tmp_path, name):
+    (tmp_path / "refusals.txt").write_text(" \n\n")
+    words = ("unlearn.microbatches=1", f"method.name={name}")
+    assert "refusals.txt is empty" in refused(*words, f"data.refusals={tmp_path}/refusals.txt")
+    message = refused(*words, f"data.refusals={tmp_path}/refusal.txt")
+    assert "not found" in message and "Did you mean 'refusals.txt'?" in message
+
+
+def test_rows_without_other_answers_or_questions_are_refused_by_methods_that_need_them(
+    refused, tmp_path
+):
+    message = refused(*files(tmp_path, GOOD), "method.name=altpo")
+    assert "forget.jsonl" in message and '"alternates"' in message
+    message = refused(*files(tmp_path, '{"text": "Vela was a baker."}\n'), "method.name=idk")
+    assert "plain text is no question" in message
+
+
+@pytest.mark.parametrize("name", ["dpo", "altpo", "idk_ap"])
+def test_a_method_that_pairs_answers_refuses_parts_that_would_tear_them(refused, name):
+    words = (f"method.name={name}", "unlearn.microbatches=2")
+    for more in (("unlearn.packing=64",), ("unlearn.batch_size=7", "unlearn.retain_ratio=3")):
+        message = refused(*words, *more)
+        assert f"method {name} joins two answers" in message and "unlearn.microbatches=1" in message
+
+
+def test_the_rows_of_other_answers_count_when_a_batch_is_divided(refused):
+    rows = ("unlearn.batch_size=4", "unlearn.retain_ratio=1")
+    message = refused("method.name=dpo", *rows)
+    assert "the rows of an update of method dpo, other answers included, = 12" in message
+    message = refused("method.name=dpo", *rows, "unlearn.microbatches=8")
+    assert (
+        "unlearn.microbatches 8 does not divide the 12 rows of an update of method dpo" in message
+    )

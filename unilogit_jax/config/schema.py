@@ -120,6 +120,10 @@ class Training(_Section):
         """Retain rows per update, when unlearning."""
         return round(self.batch_size * self.retain_ratio)
 
+    def rows(self, method: Unlearning) -> int:
+        """Rows per update, when unlearning; other answers to questions included."""
+        return method.needs.rows(self.batch_size, self.retain_size)
+
 
 class Lora(_Section):
     """Low-rank adapters: the weights stay as they are, and factors beside them are trained."""
@@ -229,6 +233,11 @@ class Experiment(_Section):
     output: Output = Output()
     """Where the run goes."""
 
+    @property
+    def methods(self) -> tuple[Unlearning, ...]:
+        """All methods to run."""
+        return (self.method, *self.compare)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         problems = []
@@ -242,15 +251,15 @@ class Experiment(_Section):
             )
         if self.data.benchmark == "tofu" and self.data.dir is None:
             problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
-        rows = {
-            "finetune": self.finetune.batch_size,
-            "unlearn": self.unlearn.batch_size + self.unlearn.retain_size,
-        }
-        for name, count in rows.items():
+        rows = {("finetune", ""): self.finetune.batch_size}
+        for method in self.methods:
+            of = f" of method {method.name}" if method.needs.alternates else ""
+            rows[("unlearn", of)] = self.unlearn.rows(method)
+        for (name, of), count in rows.items():
             parts = getattr(self, name).microbatches
             if count % parts and getattr(self, name).packing is None:
                 problems.append(
-                    f"{name}.microbatches {parts} does not divide the {count} rows of an update"
+                    f"{name}.microbatches {parts} does not divide the {count} rows of an update{of}"
                 )
         default = Training()
         for key in ("trainable", "learning_rates"):

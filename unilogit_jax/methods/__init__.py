@@ -11,16 +11,23 @@ from unilogit_jax.methods._common import (
     with_retain,
 )
 from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Structured
+from unilogit_jax.methods.altpo import AltPo
 from unilogit_jax.methods.ce_u import CeU
 from unilogit_jax.methods.delete import Delete
+from unilogit_jax.methods.dpo import Dpo
 from unilogit_jax.methods.finetune import Finetune
+from unilogit_jax.methods.flat import Flat
 from unilogit_jax.methods.grad_ascent import GradAscent
 from unilogit_jax.methods.grad_diff import GradDiff
+from unilogit_jax.methods.idk import Idk
+from unilogit_jax.methods.idk_ap import IdkAp
 from unilogit_jax.methods.ihl import Ihl
+from unilogit_jax.methods.jensun import JensUn
 from unilogit_jax.methods.kl_min import KlMin
 from unilogit_jax.methods.me import Me
 from unilogit_jax.methods.npo import Npo
 from unilogit_jax.methods.satimp import SatImp
+from unilogit_jax.methods.simnpo import SimNpo
 from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
 from unilogit_jax.methods.unlikelihood import Unlikelihood
@@ -40,25 +47,39 @@ METHODS = {
     "me": Me,
     "ihl": Ihl,
     "delete": Delete,
+    "simnpo": SimNpo,
+    "dpo": Dpo,
+    "altpo": AltPo,
+    "idk": Idk,
+    "idk_ap": IdkAp,
+    "flat": Flat,
+    "jensun": JensUn,
 }
 """Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
 __all__ = [
     "METHODS",
+    "AltPo",
     "CeU",
     "Comparison",
     "Delete",
+    "Dpo",
     "Finetune",
+    "Flat",
     "Given",
     "GradAscent",
     "GradDiff",
+    "Idk",
+    "IdkAp",
     "Ihl",
+    "JensUn",
     "KlMin",
     "Me",
     "Method",
     "Needs",
     "Npo",
     "SatImp",
+    "SimNpo",
     "Structured",
     "Undial",
     "Unilogit",

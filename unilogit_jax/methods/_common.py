@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.methods._protocol import Comparison, Given, Needs, Result
 from unilogit_jax.ops import Divergence
-from unilogit_jax.types import FORGET, RETAIN, Batch, TokenStats
+from unilogit_jax.types import ALTERNATE, FORGET, RETAIN, Batch, TokenStats
 
 PYDANTIC: dict[str, Any] = {
     "extra": "forbid",
@@ -30,15 +30,20 @@ class Unlearning:
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC
+    forget_set: ClassVar[int] = FORGET
+    """The tokens of `forget_token_loss`: of forget answers, or ALTERNATE for other answers."""
+    pairs: ClassVar[bool] = False
+    """Whether the loss joins two answers to one question, which have to be in one part of a
+    batch then."""
 
     name: str = ""
     forget_weight: float = 1.0
     """Weight of the forget loss (gamma in part of the literature)."""
     retain_weight: float = 1.0
     """Weight of the retain term; 0 leaves it out."""
-    retain: Literal["nll", "kl", "kl_open_unlearning"] = "nll"
+    retain: Literal["nll", "kl", "kl_open_unlearning", "js"] = "nll"
     """Retain term: negative log-likelihood, or KL(start model || model); kl_open_unlearning is its
-    mean over all positions, the question's too."""
+    mean over all positions, the question's too; js is the Jensen-Shannon divergence of both."""
 
     @property
     def needs(self) -> Needs:
@@ -57,7 +62,7 @@ class Unlearning:
     def set_weights(self) -> dict[int, float]:
         """Weights of the means over tokens."""
         weights = {RETAIN: self.retain_weight}
-        return weights if self.answer_sets else {FORGET: self.forget_weight} | weights
+        return weights if self.answer_sets else {self.forget_set: self.forget_weight} | weights
 
     @property
     def token_sets(self) -> frozenset[int]:
@@ -67,12 +72,12 @@ class Unlearning:
     def token_loss(
         self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
     ) -> Float[Array, "*T"]:
-        """The forget loss on forget tokens, the negative log-likelihood on all others."""
+        """The forget loss on its set, the negative log-likelihood on all others."""
         nll = cross_entropy_from_log_odds(log_odds)
         if self.answer_sets or FORGET not in self.token_sets:
             return nll
         own = self.forget_token_loss(log_odds, given, vocab_size=vocab_size)
-        return jnp.where(given.sets == FORGET, own, nll)
+        return jnp.where(given.sets == self.forget_set, own, nll)
 
     def forget_token_loss(
         self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
@@ -85,9 +90,10 @@ class Unlearning:
         """Of the forget loss, and of the retain term where it is a divergence."""
         if self.retain == "nll":
             return self.forget_comparisons
+        how = Divergence(direction="js" if self.retain == "js" else "forward")
         everywhere = self.retain == "kl_open_unlearning"
-        kl = Comparison(which=RETAIN, divergence=Divergence(), everywhere=everywhere)
-        return (*self.forget_comparisons, kl)
+        term = Comparison(which=RETAIN, divergence=how, everywhere=everywhere)
+        return (*self.forget_comparisons, term)
 
     @property
     def forget_comparisons(self) -> tuple[Comparison, ...]:
@@ -132,13 +138,17 @@ class Unlearning:
         forget_loss = sum((x for which, x in terms.items() if which != RETAIN), jnp.zeros(()))
         forget_loss = forget_loss + self.answer_loss(stats, state)
         nll = cross_entropy_from_log_odds(stats.log_odds)
-        return forget_loss + terms[RETAIN], {
+        numbers = {
             "loss": forget_loss + terms[RETAIN],
             "forget_loss": forget_loss,
             "retain_loss": terms[RETAIN],
-            "forget_nll": set_mean(nll, stats, FORGET),
             "retain_nll": set_mean(nll, stats, RETAIN),
         }
+        if self.needs.forget:
+            numbers["forget_nll"] = set_mean(nll, stats, FORGET)
+        if self.needs.alternates:
+            numbers["alternate_nll"] = set_mean(nll, stats, ALTERNATE)
+        return numbers["loss"], numbers
 
 
 def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, ""]:

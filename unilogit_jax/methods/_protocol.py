@@ -12,7 +12,7 @@ from unilogit_jax.types import Batch, TokenStats
 
 Result = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 """Loss, and numbers for the log."""
-Alternates = Literal["none", "refusal", "answer", "retain_refusal"]
+Alternates = Literal["none", "refusal", "answer", "relabelled", "retain_refusal"]
 
 
 class Needs(NamedTuple):
@@ -28,7 +28,8 @@ class Needs(NamedTuple):
     """Where `logit_tau` of each forget token comes from; "": there is none."""
     alternates: frozenset[Alternates] = frozenset()
     """Other answers to the same questions: "refusal" or "answer" for forget rows, as rows of the
-    set ALTERNATE, "retain_refusal" for retain rows, as RETAIN_ALTERNATE."""
+    set ALTERNATE, "retain_refusal" for retain rows, as RETAIN_ALTERNATE. "relabelled" for forget
+    rows that read the forget answer and have a refusal's tokens as labels, also as ALTERNATE."""
     forget: bool = True
     """Whether forget rows themselves are looked at."""
     layer: int | None = None
@@ -36,6 +37,18 @@ class Needs(NamedTuple):
     extras: frozenset[str] = frozenset()
     """Further numbers of each token: "top_logprob", the log-probability of the likeliest other
     token; "logit_gap", the largest logit less the mean of all."""
+
+    def rows(self, forget: int, retain: int) -> int:
+        """Rows of an update that takes so many of both, other answers included.
+
+        Example:
+          >>> Needs(alternates=frozenset({"refusal"})).rows(8, 16)
+          32
+
+        """
+        others = bool(self.alternates - {"none", "retain_refusal"})
+        again = "retain_refusal" in self.alternates
+        return forget * (self.forget + others) + retain * (1 + again)
 
 
 @runtime_checkable

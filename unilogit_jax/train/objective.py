@@ -98,23 +98,23 @@ def batch_loss(
     alone = {w for w, weight in method.set_weights.items() if weight != 0} & method.token_sets
     if alone:
         own, m = look.at_tokens(method, jnp.where(_in(batch.sets, alone), weights, 0.0))
-        total, log_odds = total + own, log_odds + m
+        total, log_odds = total + own, m
     for comparison in method.comparisons:
         mean, m = look.compared(comparison)
         which = comparison.which
         total = total + method.set_weights[which] * mean
         means[which] = means[which] + mean
-        # Positions that no set but this one has; 0 where the others are not.
-        log_odds = log_odds if which in method.token_sets else log_odds + m
+        log_odds = _filled(log_odds, m)
     extras = {}
     if method.answer_sets:
         stats = look.statistics(method.answer_sets)
         total = total + method.answer_loss(stats, method_state)
-        log_odds, extras = log_odds + stats.log_odds, stats.extras
-    idle = {w for w, weight in method.set_weights.items() if weight == 0} & method.token_sets
+        log_odds, extras = _filled(log_odds, stats.log_odds), stats.extras
+    idle = {w for w, weight in method.set_weights.items() if weight == 0}
+    idle = (idle & method.token_sets) - method.answer_sets
     if idle:
         # What weighs nothing is not in the loss; the log wants its numbers all the same.
-        log_odds = log_odds + look.statistics(frozenset(idle), live=False).log_odds
+        log_odds = _filled(log_odds, look.statistics(frozenset(idle), live=False).log_odds)
     # The same numbers once more, for the log; the gradient is that of `total` alone.
     seen = jax.lax.stop_gradient((log_odds, extras, means))
     stats = replace(look.blank(), log_odds=seen[0], extras=seen[1], compared=seen[2])
@@ -260,6 +260,11 @@ def _in_loss(method: Structured, batch: Batch, counts: Counts) -> Float[Array, "
         own = jnp.where(batch.sets == which, batch.weights, 0.0)
         weights = weights + weight * own / jnp.maximum(counts.tokens[which], 1e-9)
     return weights
+
+
+def _filled(known: Float[Array, "B L"], more: Float[Array, "B L"]) -> Float[Array, "B L"]:
+    """Log-odds of tokens that several looks have seen; 0 where one has not looked."""
+    return jnp.where(known == 0, more, known)
 
 
 def _in(sets: Int[Array, "B L"], some: Iterable[int]) -> Bool[Array, "B L"]:

@@ -53,7 +53,8 @@ def make_step(
         depends on the seed and the update's number alone.
       rounding_seed: of the rounding of bfloat16 weights, in the same way.
       microbatches: parts that a batch is cut into, one after the other, to save memory; loss and
-        gradients are those of the whole batch.
+        gradients are those of the whole batch. Rows so many apart form a part; a method that joins
+        two answers to a question needs both in one.
 
     Returns:
       A jitted function; it consumes the state it is given (its buffers are donated). Its `lower`

@@ -5,11 +5,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from unilogit_jax.data import Example, Rows, Task, read_lines
 from unilogit_jax.data.refusals import REFUSALS
 from unilogit_jax.errors import DataError
 from unilogit_jax.methods import Method
-from unilogit_jax.types import ALTERNATE, RETAIN_ALTERNATE
+from unilogit_jax.types import ALTERNATE, IGNORE, RETAIN_ALTERNATE
 
 Encode = Callable[[Sequence[Example], str], Rows]
 
@@ -27,27 +29,45 @@ def alternate_rows(
       seed: decides which refusal answers which question.
 
     Raises:
-      DataError: a forget row has no other answer, or the rows differ in how many they have.
+      DataError: a forget row has no other answer, a row to be refused has no question, or the file
+        of refusals is not usable.
 
     """
     needs = method.needs.alternates
     rows = {}
     if "answer" in needs:
         rows[ALTERNATE] = encode(_given(task.forget, method), "alternate answers")
-    if "refusal" in needs or "retain_refusal" in needs:
+    if needs & {"refusal", "relabelled", "retain_refusal"}:
         lines = REFUSALS if refusals is None else read_lines(refusals)
         rng = random.Random(seed)
         if "refusal" in needs:
-            rows[ALTERNATE] = encode(_refused(task.forget, lines, rng), "refusals")
+            rows[ALTERNATE] = encode(_refused(task.forget, lines, rng, method), "refusals")
+        if "relabelled" in needs:
+            refusals_of = encode(_refused(task.forget, lines, rng, method), "refusals")
+            rows[ALTERNATE] = _relabelled(encode(task.forget, "rows to forget"), refusals_of)
         if "retain_refusal" in needs and task.retain:
-            rows[RETAIN_ALTERNATE] = encode(_refused(task.retain, lines, rng), "refusals")
+            rows[RETAIN_ALTERNATE] = encode(_refused(task.retain, lines, rng, method), "refusals")
     return rows
 
 
 def _refused(
-    examples: Sequence[Example], lines: Sequence[str], rng: random.Random
+    examples: Sequence[Example], lines: Sequence[str], rng: random.Random, method: Method
 ) -> list[Example]:
+    text = next((example for example in examples if example.question is None), None)
+    if text is not None:
+        raise DataError(
+            f"{text.where or 'a row'}: method {getattr(method, 'name', '')} answers questions with "
+            "refusals, and plain text is no question; give the row a question and an answer."
+        )
     return [replace(example, answer=rng.choice(lines)) for example in examples]
+
+
+def _relabelled(rows: Rows, refusals: Rows) -> Rows:
+    """The same tokens to read, and a refusal's to say, over and over, its end token too."""
+    labels = rows.labels.copy()
+    for own, refusal in zip(labels, refusals.labels, strict=True):
+        own[own != IGNORE] = np.resize(refusal[refusal != IGNORE], np.sum(own != IGNORE))
+    return Rows(rows.tokens, labels, rows.lengths)
 
 
 def _given(examples: Sequence[Example], method: Method) -> list[Example]:

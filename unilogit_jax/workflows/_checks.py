@@ -8,15 +8,26 @@ from unilogit_jax.errors import ConfigError
 
 
 def check_rows(experiment: Experiment, mesh: Mesh) -> None:
-    """Refuses batches that the mesh cannot divide: every device would get a copy of them."""
+    """Refuses batches that the mesh or the method cannot divide.
+
+    A mesh would hold a copy of them on every device; a method that joins two answers to a question
+    needs both in one part.
+
+    Raises:
+      ConfigError: what to change.
+
+    """
+    _check_pairs(experiment)
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     unlearn, finetune = experiment.unlearn, experiment.finetune
-    all_rows = unlearn.batch_size + unlearn.retain_size
     rows = {"eval.batch_size": (experiment.eval.batch_size, 1)}
     # Packed rows are made to fit.
     if unlearn.packing is None:
-        name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
-        rows[name] = (all_rows, unlearn.microbatches)
+        for method in experiment.methods:
+            name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
+            if method.needs.alternates:
+                name = f"the rows of an update of method {method.name}, other answers included,"
+            rows[name] = (unlearn.rows(method), unlearn.microbatches)
     if finetune.packing is None:
         rows["finetune.batch_size"] = (finetune.batch_size, finetune.microbatches)
     bad = [
@@ -28,4 +39,19 @@ def check_rows(experiment: Experiment, mesh: Mesh) -> None:
         raise ConfigError(
             f"mesh: data x fsdp = {parts} devices share the rows of a batch, which does not divide "
             f"{'; '.join(bad)}. Change the batch size or the mesh."
+        )
+
+
+def _check_pairs(experiment: Experiment) -> None:
+    """The parts of a batch are rows `microbatches` apart; packed rows are anywhere."""
+    training = experiment.unlearn
+    parts = training.microbatches
+    pairing = [method.name for method in experiment.methods if method.pairs]
+    together = not (training.batch_size % parts or training.retain_size % parts)
+    if parts > 1 and pairing and not (together and training.packing is None):
+        raise ConfigError(
+            f"unlearn.microbatches {parts}: method {pairing[0]} joins two answers to a question, "
+            "which come to lie in one part only if rows are not packed and the number of parts "
+            f"divides the {training.batch_size} forget and the {training.retain_size} retain rows "
+            "of an update; set unlearn.packing=null and suitable sizes, or unlearn.microbatches=1."
         )

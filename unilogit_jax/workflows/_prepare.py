@@ -189,6 +189,8 @@ def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others
     prepared = Prepared(experiment=experiment, model=model, **rows._asdict(), **others)
     if prepared.lora is not None:
         prepared.lora.shapes(model)  # refuses targets that the model does not have
+    for method in experiment.methods:
+        prepared.alternates(method)  # refuses what is missing before anything is trained
     return prepared
 
 
