@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import unilogit_from_log_odds
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import Share
 from unilogit_jax.methods._protocol import Given
 
 
@@ -25,7 +26,7 @@ class Unilogit(Unlearning):
     name: Literal["unilogit"] = "unilogit"
     direction: Literal["reverse", "forward"] = "reverse"
     """KL(model || target), the paper's, or KL(target || model)."""
-    tau: float | None = None
+    tau: Share | None = None
     """Probability that the target gives to the label; null is the paper's 1/V."""
 
     def forget_token_loss(
