@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.epilog = (
         "'unilogit show method NAME' explains a method instead: its formula, its keys, what it\n"
-        "needs, its paper. NAME is one of 'unilogit ls methods', or my_file:MyMethod."
+        "needs, its paper. NAME is one of 'unilogit ls methods', or my_file:MyMethod.\n"
     )
 
 

@@ -71,7 +71,7 @@ def method_card(name: str) -> MethodCard:
     Example:
       >>> card = method_card("npo")
       >>> card.papers, card.keys[0].name, card.needs
-      (('2404.05868',), 'beta', ('the start model: log-odds of the labels of forget answers',))
+      (('2404.05868',), 'beta', ("the start model's log-odds of the labels of forget answers",))
 
     """
     cls = method_class(name)
@@ -111,17 +111,19 @@ def needs_in_words(needs: Needs) -> tuple[str, ...]:
 
     Example:
       >>> needs_in_words(Needs(ref_hidden=frozenset({2})))
-      ('the start model: last hidden states of retain answers',)
+      ("the start model's last hidden states of retain answers",)
 
     """
     lines = []
     if needs.ref_log_odds:
-        lines.append(f"the start model: log-odds of the labels of {_named(needs.ref_log_odds)}")
+        lines.append(f"the start model's log-odds of the labels of {_named(needs.ref_log_odds)}")
     if needs.ref_hidden:
-        where = "last hidden states" if needs.layer is None else f"layer {needs.layer}'s states"
-        lines.append(f"the start model: {where} of {_named(needs.ref_hidden)}")
+        where = (
+            "last hidden states" if needs.layer is None else f"hidden states at layer {needs.layer}"
+        )
+        lines.append(f"the start model's {where} of {_named(needs.ref_hidden)}")
     if needs.ref_top:
-        lines.append(f"the start model: the {needs.ref_top} likeliest tokens at each forget token")
+        lines.append(f"the start model's {needs.ref_top} likeliest tokens at each forget token")
     if needs.tau:
         lines.append(_TAU.format(needs.tau.replace("_", " ")))
     lines += [text for kind, text in _ANSWERS.items() if kind in needs.alternates]
@@ -147,12 +149,17 @@ def _keys(cls: type[Any]) -> list[Key]:
     schema = adapter_of(cls).json_schema()
     shared = {f.name for f in dataclasses.fields(Unlearning)}
     defs = schema.get("$defs", {})
+    # Pydantic reads the docstrings of a class's own fields, not those of its bases.
+    meanings: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, cls.__mro__[1:]):
+        for name, field in adapter_of(base).json_schema()["properties"].items():
+            meanings.setdefault(name, field.get("description", ""))
     found = [
         Key(
             name,
             _values(field, defs),
             "required" if name in schema.get("required", ()) else _text(field.get("default")),
-            _joined(field.get("description", "")),
+            _joined(field.get("description") or meanings.get(name, "")),
         )
         for name, field in schema["properties"].items()
         if name != "name"
