@@ -21,7 +21,7 @@ extensions = [
     "plain_docstrings",
     "generated_pages",
 ]
-exclude_patterns = ["_build", "_ext", "examples"]
+exclude_patterns = ["_build", "_ext", "examples", "methods-list.md"]
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -72,10 +72,9 @@ def _config_sections(schema: dict[str, Any]) -> Iterable[tuple[str, str, list[Se
         for key, field in section["properties"].items():
             path = f"{prefix}{key}"
             for child in _children(field, schema):
-                name = child["properties"].get("name", {}).get("const")
-                heading = f"{path} (name: {name})" if name else path
-                if key != "compare":
-                    below.append((heading, f"{path}.", child))
+                # Methods have a page of their own.
+                if "const" not in child["properties"].get("name", {}):
+                    below.append((path, f"{path}.", child))
             default = "required" if key in section.get("required", ()) else _default(field)
             about = field.get("description") or _about(field, schema)
             rows.append((f"`{path}`", _values(field, schema), default, about))
@@ -115,7 +114,7 @@ def _values(field: dict[str, Any], schema: dict[str, Any]) -> str:
 def _about(field: dict[str, Any], schema: dict[str, Any]) -> str:
     """For a key without words of its own: those of the section it holds."""
     children = _children(field, schema)
-    return children[0]["description"] if children else "which method this section is of"
+    return children[0]["description"] if children else ""
 
 
 def _default(field: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ VERBS = {
     "ask": ("ask", "put your own questions to the models of a run"),
     "export": ("export", "write a model as a Hugging Face folder"),
     "ls": ("ls", "list configs, methods, benchmarks and model families"),
-    "show": ("show", "print a config with every key resolved"),
+    "show": ("show", "print a config with every key resolved, or explain a method"),
     "cp": ("cp", "copy a packaged config, to change it"),
     "doctor": ("doctor", "versions, devices and disk, ready to paste into a bug report"),
 }

@@ -3,6 +3,7 @@
 
 import argparse
 import inspect
+import re
 from collections.abc import Callable
 
 from unilogit_jax.errors import UnilogitError, suggest
@@ -44,7 +45,12 @@ def _configs() -> Rows:
 def _methods() -> Rows:
     from unilogit_jax.methods import METHODS
 
-    return [(name, _first_line(method)) for name, method in METHODS.items()]
+    numbers = {name: _arxiv(method) for name, method in METHODS.items()}
+    width = max(map(len, numbers.values()))
+    return [
+        (name, f"{numbers[name]:{width}}  {_first_line(method)}")
+        for name, method in METHODS.items()
+    ]
 
 
 def _benchmarks() -> Rows:
@@ -76,6 +82,13 @@ def _print(rows: Rows, *, indent: str) -> None:
 
 def _first_line(documented: object) -> str:
     return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+def _arxiv(cls: type) -> str:
+    """The first paper that a class's docstring or its module's names."""
+    texts = (inspect.getdoc(cls), inspect.getdoc(inspect.getmodule(cls)))
+    found = (re.search(r"arXiv:\d{4}\.\d{4,5}", text or "") for text in texts)
+    return next((match[0] for match in found if match), "")
 
 
 def _first_comment(text: str) -> str:

@@ -2,13 +2,14 @@
 """Looks up what the schema expects at a path of keys, for error messages and suggestions."""
 
 import dataclasses
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from unilogit_jax.config.find_method import method_class
 from unilogit_jax.config.schema import Experiment
 from unilogit_jax.config.yaml_file import KeyPath
-from unilogit_jax.methods import METHODS
+from unilogit_jax.errors import ConfigError
 
 
 def keys_below(path: KeyPath, tree: Any) -> list[str]:
@@ -31,9 +32,15 @@ def keys_below(path: KeyPath, tree: Any) -> list[str]:
     return list(_fields(section)) if section else []
 
 
-def is_float(path: KeyPath, tree: Any) -> bool:
-    """Whether the key at `path` holds a float, which pydantic also reads from true."""
-    return any(part is float for part in _parts(_at(path, tree)[0]))
+def number_at(path: KeyPath, tree: Any) -> str:
+    """The kind of number that the key at `path` holds, in words; empty if it holds none.
+
+    Pydantic reads one from true as well.
+    """
+    parts = _parts(_at(path, tree)[0])
+    if bool in parts:
+        return ""
+    return "a number" if float in parts else "a whole number" if int in parts else ""
 
 
 def places_of(key: str) -> list[str]:
@@ -75,14 +82,18 @@ def _section(annotation: Any, value: Any) -> type | None:
     sections = [part for part in _parts(annotation) if _is_section(part)]
     if len(sections) < 2:
         return sections[0] if sections else None
-    name = value.get("name") if isinstance(value, dict) else None
-    return METHODS.get(name) if isinstance(name, str) else None
+    try:
+        return method_class(value.get("name") if isinstance(value, dict) else None)
+    except ConfigError:
+        return None
 
 
 def _fields(section: type) -> dict[str, Any]:
     if issubclass(section, BaseModel):
         return {name: info.annotation for name, info in section.model_fields.items()}
-    return {f.name: f.type for f in dataclasses.fields(section)}
+    # Types may be written as text, in a file that asks for that; `name` is the class's own.
+    hints = get_type_hints(section, include_extras=True)
+    return {"name": str} | {f.name: hints[f.name] for f in dataclasses.fields(section)}
 
 
 def _is_section(part: Any) -> bool:

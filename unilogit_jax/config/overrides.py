@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from unilogit_jax.config.find_method import method_class
 from unilogit_jax.config.yaml_file import KeyPath, YamlError, parse_yaml
-from unilogit_jax.methods import METHODS
+from unilogit_jax.errors import ConfigError
 
 _NAME: KeyPath = ("method", "name")
 
@@ -82,9 +83,13 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
     """Drops keys of the file's method that the new one does not know; returns a note."""
     method = tree.get("method")
     old = method.get("name") if isinstance(method, dict) else None
-    if not isinstance(method, dict) or old in (None, new) or new not in list(METHODS):
+    if not isinstance(method, dict) or old in (None, new):
         return []
-    known = {f.name: f.default for f in dataclasses.fields(METHODS[new])}
+    try:
+        cls = method_class(new)
+    except ConfigError:
+        return []  # validation says so
+    known = {"name": None} | {f.name: f.default for f in dataclasses.fields(cls)}
     dropped = [key for key in method if key not in known]
     # What would be so anyway is not worth a word.
     kept = [

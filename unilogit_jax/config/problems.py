@@ -9,18 +9,22 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from unilogit_jax.config.fields import is_float, keys_below, places_of
+from unilogit_jax.config.fields import keys_below, number_at, places_of
+from unilogit_jax.config.method_field import NO_METHOD, NO_NAME
 from unilogit_jax.config.yaml_file import KeyPath
 from unilogit_jax.errors import suggest
 from unilogit_jax.methods import METHODS
 
 _WANTS = {
+    "bool_parsing": "true or false",
     "bool_type": "true or false",
     "finite_number": "a finite number",
     "float_parsing": "a number",
     "float_type": "a number",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "int_type": "a whole number",
     "less_than": "a number below {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
@@ -32,7 +36,6 @@ OVERRIDE = sys.maxsize
 """Stands for the line of a value that an override set: sorted behind all lines."""
 
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
-_NO_METHOD = ("union_tag_not_found", "union_tag_invalid")
 _NO_SECTION = ("model_type", "dataclass_type", "model_attributes_type")
 
 
@@ -72,6 +75,8 @@ class Origins:
 def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) -> list[Problem]:
     """One problem per error (one per sentence for checks of the whole file).
 
+    Numbers given as true or false are left to `bools_for_numbers`.
+
     Args:
       error: what pydantic raised for `tree`.
       tree: the values that were read.
@@ -84,12 +89,14 @@ def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) 
     found: list[Problem] = []
     choices: dict[KeyPath, list[dict[str, Any]]] = {}
     for entry in error.errors(include_url=False):
-        path = _shown_path(entry["loc"])
+        path = tuple(str(part) for part in entry["loc"])
         if _is_choice(path, tree):
             choices.setdefault(path[:-1], []).append(dict(entry))
             continue
-        if entry["type"] in _NO_METHOD:
+        if entry["type"] in (NO_METHOD, NO_NAME):
             path = (*path, "name")
+        if isinstance(entry["input"], bool) and number_at(path, tree):
+            continue  # whatever pydantic makes of it, `bools_for_numbers` says it
         if not path and entry["type"] == "value_error":
             found.extend(_whole_file(entry["msg"].removeprefix("Value error, "), origins))
         elif entry["type"] == "value_error" and isinstance(entry["input"], dict):
@@ -114,18 +121,11 @@ def bools_for_numbers(tree: dict[str, Any], origins: Origins) -> list[Problem]:
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 yield from walk(inner, (*path, str(index)))
-        elif isinstance(value, bool) and is_float(path, tree):
-            text = f"'{'.'.join(path)}' wants a number, got {_shown(value)}."
+        elif isinstance(value, bool) and (kind := number_at(path, tree)):
+            text = f"'{'.'.join(path)}' wants {kind}, got {_shown(value)}."
             yield Problem(origins.line(path), text)
 
     return list(walk(tree, ()))
-
-
-def _shown_path(loc: tuple[int | str, ...]) -> KeyPath:
-    """The path as it is written in the file: without the tag that pydantic adds below a method."""
-    path = tuple(str(part) for part in loc)
-    tag = {"method": 1, "compare": 2}.get(path[0], len(path)) if path else 0
-    return path[:tag] + path[tag + 1 :]
 
 
 def _sentence(entry: dict[str, Any], path: KeyPath, tree: Any) -> str:
@@ -134,11 +134,10 @@ def _sentence(entry: dict[str, Any], path: KeyPath, tree: Any) -> str:
         return _unknown(path, path, tree)
     if kind == "missing":
         return f"missing key '{name}'."
-    if kind == "union_tag_not_found":
+    if kind == NO_NAME:
         return f"missing key '{name}', one of {', '.join(METHODS)}."
-    if kind == "union_tag_invalid":
-        tag = str(entry["ctx"]["tag"])
-        return f"unknown method '{tag}'.{suggest(tag, METHODS)} Methods: {', '.join(METHODS)}."
+    if kind == NO_METHOD:
+        return entry["ctx"]["sentence"]
     if kind in _NO_SECTION:
         keys = keys_below(path, tree) or ["name"]
         hint = f" Write {{name: {value}}}." if value in list(METHODS) else ""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schema of an experiment file: every key, its type, its default and what it means."""
 
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from unilogit_jax.methods import METHODS, Unilogit, Unlearning
+from unilogit_jax.config.find_method import method_label
+from unilogit_jax.config.method_field import MethodConfig
+from unilogit_jax.methods import Unilogit
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0)]
@@ -199,12 +200,6 @@ class Output(_Section):
     """Seed of initial weights and of the order of rows."""
 
 
-if TYPE_CHECKING:
-    MethodConfig = Unlearning
-else:
-    MethodConfig = Annotated[reduce(or_, METHODS.values()), Field(discriminator="name")]
-
-
 class Experiment(_Section):
     """A complete experiment. One file serves every verb."""
 
@@ -215,7 +210,7 @@ class Experiment(_Section):
     data: Data
     """What to forget and what to keep."""
     method: MethodConfig = Unilogit()
-    """How to unlearn."""
+    """How to unlearn; `name` is one of `unilogit ls methods`, or my_package.my_file:MyMethod."""
     compare: tuple[MethodConfig, ...] = ()
     """Further methods to run from the same start, for comparison."""
     finetune: Training = Training()
@@ -251,6 +246,16 @@ class Experiment(_Section):
             )
         if self.data.benchmark == "tofu" and self.data.dir is None:
             problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
+        labels = Counter(method_label(rival) for rival in self.compare)
+        problems.extend(
+            f"compare holds several methods called {label}, which is one column and one folder"
+            for label, count in labels.items()
+            if count > 1
+        )
+        problems.extend(
+            f"compare holds a method called {label}, which is another column's name"
+            for label in labels.keys() & {"before", "after", "gold"}
+        )
         rows = {("finetune", ""): self.finetune.batch_size}
         for method in self.methods:
             of = f" of method {method.name}" if method.needs.alternates else ""

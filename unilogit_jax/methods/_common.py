@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
+from unilogit_jax.methods._fields import Weight
 from unilogit_jax.methods._protocol import Comparison, Given, Needs, Result
 from unilogit_jax.ops import Divergence
 from unilogit_jax.types import ALTERNATE, FORGET, RETAIN, Batch, TokenStats
@@ -37,9 +38,9 @@ class Unlearning:
     batch then."""
 
     name: str = ""
-    forget_weight: float = 1.0
+    forget_weight: Weight = 1.0
     """Weight of the forget loss (gamma in part of the literature)."""
-    retain_weight: float = 1.0
+    retain_weight: Weight = 1.0
     """Weight of the retain term; 0 leaves it out."""
     retain: Literal["nll", "kl", "kl_open_unlearning", "js"] = "nll"
     """Retain term: negative log-likelihood, or KL(start model || model); kl_open_unlearning is its

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import npo_from_log_odds
 from unilogit_jax.methods._common import Unlearning, answer_mean
+from unilogit_jax.methods._fields import Positive
 from unilogit_jax.methods._protocol import Needs
 from unilogit_jax.types import FORGET, TokenStats
 
@@ -25,7 +26,7 @@ class Npo(Unlearning):
     """
 
     name: Literal["npo"] = "npo"
-    beta: float = 0.1
+    beta: Positive = 0.1
     """Inverse temperature; towards 0 the loss becomes gradient ascent."""
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import NonNegative
 from unilogit_jax.methods._protocol import Comparison, Needs
 from unilogit_jax.ops import Divergence
 from unilogit_jax.types import FORGET, IGNORE
@@ -20,7 +21,7 @@ class Undial(Unlearning):
     """
 
     name: Literal["undial"] = "undial"
-    beta: float = 10.0
+    beta: NonNegative = 10.0
     """How much the label's logit is lowered."""
     compat: Literal["none", "open_unlearning"] = "none"
     """open_unlearning repeats what that code base does: the mean is over all positions of the

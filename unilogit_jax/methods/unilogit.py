@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from unilogit_jax.losses import unilogit_from_log_odds, unilogit_sequence_from_log_odds
 from unilogit_jax.methods._common import Unlearning, answer_mean
+from unilogit_jax.methods._fields import Count
 from unilogit_jax.methods._protocol import Comparison, Given, Needs
 from unilogit_jax.ops import Divergence
 from unilogit_jax.types import FORGET, TokenStats
@@ -53,7 +54,7 @@ class Unilogit(Unlearning):
     alternatives: Literal["current", "initial"] = "current"
     """Whose distribution of the other tokens the target has: the model's own, the paper's, or the
     start model's, which holds them in place."""
-    top_k: int = 8
+    top_k: Count = 8
     """How many of the start model's other tokens are stored for each label."""
     select: bool = False
     """Only labels of which the start model is more than twice as sure as tau get a target, with

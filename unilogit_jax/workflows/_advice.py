@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import jax
 
-from unilogit_jax.config import Experiment
+from unilogit_jax.config import Experiment, method_name
 from unilogit_jax.errors import TrainingError
 from unilogit_jax.methods import Method
 from unilogit_jax.train.memory import out_of_memory
@@ -30,7 +30,7 @@ def settings_of(
     trees: dict[str, Any] = {name: whole[name] for name in _SECTIONS[section]}
     trees["output"] = {"seed": experiment.output.seed}
     if section == "unlearn":
-        trees["method"] = {name: getattr(method, name) for name in vars(method)}
+        trees["method"] = {**vars(method), "name": method_name(method)}
         trees["lora"] = whole["lora"]
     flat = _flatten(trees)
     free = {f"{name}.{key}" for name, keys in _FREE.items() for key in keys}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from unilogit_jax.config import method_name
 from unilogit_jax.data import Example, Rows, Task, read_lines
 from unilogit_jax.data.refusals import REFUSALS
 from unilogit_jax.errors import DataError
@@ -75,7 +76,7 @@ def _given(examples: Sequence[Example], method: Method) -> list[Example]:
     bare = next((example for example in examples if not example.alternates), None)
     if bare is not None:
         raise DataError(
-            f"{bare.where or 'a row to forget'}: method {getattr(method, 'name', '')} needs other "
+            f"{bare.where or 'a row to forget'}: method {method_name(method)} needs other "
             'answers to the forget questions; add "alternates": ["...", ...] to each row.'
         )
     # Equally many for each question, so that row and answer are found by arithmetic.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unilogit_jax import __version__
-from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.config import Experiment, dump_config, method_label
 from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.run import RunFolder, read_json
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, column_of
@@ -48,7 +48,7 @@ def _what(experiment: Experiment, stage: str) -> str:
     data = experiment.data
     rows = f"`{data.forget}`" if data.forget else f"the forget rows of `{data.benchmark}`"
     rest = f"`{data.retain}`" if data.retain else f"the retain rows of `{data.benchmark}`"
-    name = experiment.method.name if stage == UNLEARN else column_of(stage)
+    name = method_label(experiment.method) if stage == UNLEARN else column_of(stage)
     return (
         f"This model unlearned {rows} with the method **{name}**, while it was held to {rest}. "
         "Unlearning changes what a model says; it is no proof that nothing is left inside."

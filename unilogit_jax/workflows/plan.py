@@ -13,7 +13,7 @@ import numpy as np
 
 from unilogit_jax import models
 from unilogit_jax.accelerators import accelerator_of, host_memory, topology_devices
-from unilogit_jax.config import Experiment
+from unilogit_jax.config import Experiment, method_label
 from unilogit_jax.methods import Method
 from unilogit_jax.sharding import batch_shardings
 from unilogit_jax.train import Trainable
@@ -175,7 +175,7 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
     }
     return StagePlan(
         name=program.name,
-        method=getattr(program.method, "name", program.section),
+        method=method_label(program.method),
         updates=program.updates,
         shape=(rows, length),
         tokens=float(np.mean([sum(lengths) for lengths, _ in work])),
@@ -197,7 +197,7 @@ def _programs(prepared: Prepared) -> Iterator[Program]:
         if experiment.eval.gold and prepared.retain is not None:
             yield finetune_program(prepared, GOLD, prepared.retain, base, seed=seed + 1)
     methods = [(experiment.method, UNLEARN)]
-    methods += [(rival, f"{UNLEARN}-{rival.name}") for rival in experiment.compare]
+    methods += [(rival, f"{UNLEARN}-{method_label(rival)}") for rival in experiment.compare]
     for method, name in methods:
         yield planned_unlearning(prepared, name, method, base, last=name == methods[-1][1])
 

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.config import Experiment, dump_config, method_label
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import by_first
 from unilogit_jax.paths import AnyPath
@@ -46,7 +46,7 @@ def unlearn(
     """
     console = make_console() if console is None else console
     method = experiment.method
-    title = f"{experiment.name}: {method.name}"
+    title = f"{experiment.name}: {method_label(method)}"
     console.title(f"unilogit · unlearn · {title}")
     with session(
         experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
@@ -54,7 +54,8 @@ def unlearn(
         results = Results()
         evaluator = prepared.evaluator()
         start = _start_and_gold(prepared, evaluator, results, run, console)
-        rivals = [(rival, f"{UNLEARN}-{rival.name}", rival.name) for rival in experiment.compare]
+        labels = [(rival, method_label(rival)) for rival in experiment.compare]
+        rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
         stages = [(method, UNLEARN, "after"), *rivals]
         for chosen, stage, column in stages:
             params = unlearn_stage(
@@ -98,7 +99,7 @@ def _finish(
                 next_commands=next_commands,
                 facts={
                     "name": experiment.name,
-                    "method": experiment.method.name,
+                    "method": method_label(experiment.method),
                     "seed": experiment.output.seed,
                 },
             )

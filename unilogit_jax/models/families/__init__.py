@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of model families that weights can be read from and written to, one file each."""
 
-import importlib
-
 from unilogit_jax.errors import WeightsError, suggest
+from unilogit_jax.imports import import_name
 from unilogit_jax.models.families import (
     gemma,
     gemma2,
@@ -53,15 +52,14 @@ def find_family(name: str) -> Family:
     """
     if name in FAMILIES:
         return FAMILIES[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         known = ", ".join(FAMILIES)
         raise WeightsError(
             f"model_type '{name}' is not supported; known: {known}.{suggest(name, FAMILIES)}"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = import_name(name)
+    except ImportError as error:
         raise WeightsError(f"the family '{name}' cannot be imported: {error}.") from error
     if not isinstance(found, Family):
         raise WeightsError(f"'{name}' is a {type(found).__name__}, not a Family.")
