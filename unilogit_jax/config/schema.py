@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 
 from unilogit_jax.config.find_method import method_label
 from unilogit_jax.config.method_field import MethodConfig
-from unilogit_jax.methods import Unilogit
+from unilogit_jax.methods import Method, Unilogit
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0)]
@@ -121,7 +121,7 @@ class Training(_Section):
         """Retain rows per update, when unlearning."""
         return round(self.batch_size * self.retain_ratio)
 
-    def rows(self, method: Unlearning) -> int:
+    def rows(self, method: Method) -> int:
         """Rows per update, when unlearning; other answers to questions included."""
         return method.needs.rows(self.batch_size, self.retain_size)
 
@@ -229,7 +229,7 @@ class Experiment(_Section):
     """Where the run goes."""
 
     @property
-    def methods(self) -> tuple[Unlearning, ...]:
+    def methods(self) -> tuple[Method, ...]:
         """All methods to run."""
         return (self.method, *self.compare)
 
@@ -258,7 +258,7 @@ class Experiment(_Section):
         )
         rows = {("finetune", ""): self.finetune.batch_size}
         for method in self.methods:
-            of = f" of method {method.name}" if method.needs.alternates else ""
+            of = f" of method {method_label(method)}" if method.needs.alternates else ""
             rows[("unlearn", of)] = self.unlearn.rows(method)
         for (name, of), count in rows.items():
             parts = getattr(self, name).microbatches
