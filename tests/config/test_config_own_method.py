@@ -118,7 +118,7 @@ def test_a_method_of_ones_own_is_read_and_written_like_any_other(here, name):
     method = loaded.experiment.method
     assert type(method).__name__ == "Fade" and (method.target, method.retain_weight) == (0.1, 4.0)
     assert loaded.notes == (
-        f"method unilogit -> {name}; dropped direction, tau; kept from the file: retain_weight 4.0",
+        f"method unilogit -> {name}; dropped direction, tau, tau_weights, alternatives, top_k, select, unit; kept from the file: retain_weight 4.0",
     )
     (here / "config.yaml").write_text(dump_config(loaded.experiment))
     written = yaml.safe_load((here / "config.yaml").read_text())["method"]
@@ -218,7 +218,7 @@ def test_the_schema_for_editors_knows_the_table():
         ("name=undial method.beta=-1", "'method.beta' wants a number of at least 0, got -1."),
         ("retain_weight=-0.5", "'method.retain_weight' wants a number of at least 0, got -0.5."),
         ("forget_weight=-1", "'method.forget_weight' wants a number of at least 0, got -1."),
-        ("tau=1", "'method.tau' wants a number below 1, got 1."),
+        ("tau=1", "'method': tau=1.0 is outside 0 < tau < 1."),
     ],
 )
 def test_hyper_parameters_out_of_range_are_refused_when_they_are_read(key, expected):

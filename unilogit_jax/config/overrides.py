@@ -9,6 +9,7 @@ from typing import Any
 from unilogit_jax.config.find_method import method_class
 from unilogit_jax.config.yaml_file import KeyPath, YamlError, parse_yaml
 from unilogit_jax.errors import ConfigError
+from unilogit_jax.methods import METHODS
 
 _NAME: KeyPath = ("method", "name")
 
@@ -80,7 +81,10 @@ def _set(tree: dict[str, Any], path: KeyPath, value: Any, applied: Applied) -> N
 
 
 def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
-    """Drops keys of the file's method that the new one does not know; returns a note."""
+    """Drops keys of the file's method that the new one does not share; returns a note.
+
+    A key of both whose defaults differ means another thing to each: the number is not kept either.
+    """
     method = tree.get("method")
     old = method.get("name") if isinstance(method, dict) else None
     if not isinstance(method, dict) or old in (None, new):
@@ -89,8 +93,10 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
         cls = method_class(new)
     except ConfigError:
         return []  # validation says so
-    known = {"name": None} | {f.name: f.default for f in dataclasses.fields(cls)}
-    dropped = [key for key in method if key not in known]
+    known = _defaults(cls)
+    mine = _defaults(METHODS[old]) if old in METHODS else known
+    known = {"name": None} | {k: v for k, v in known.items() if mine.get(k) == v}
+    dropped = [key for key in method if key not in known and key not in given]
     # What would be so anyway is not worth a word.
     kept = [
         f"{key} {value}"
@@ -103,3 +109,7 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
     note += f"; dropped {', '.join(dropped)}" if dropped else ""
     note += f"; kept from the file: {', '.join(kept)}" if kept else ""
     return [note]
+
+
+def _defaults(method: type) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(method)}
