@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each forget token's own label probability comes from, and what is refused beforehand."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,7 +41,7 @@ def test_a_reference_is_asked_for_every_label(overrides, other):
     found = with_targets(prepared, prepared.experiment.method, {})[FORGET]["logit_tau"]
     model, params = load_stage(RunFolder.open(other), mesh=prepared.mesh)
     rows = prepared.forget
-    logits = model.apply({"params": params}, rows.tokens[:8]).logits()
+    logits = model.apply({"params": params}, jnp.asarray(rows.tokens[:8])).logits()
     z, labels = np.asarray(logits, np.float64), rows.labels[:8]
     label = np.take_along_axis(z, np.maximum(labels, 0)[..., None], -1)
     p = 1 / np.exp(z - label).sum(-1)

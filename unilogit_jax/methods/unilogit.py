@@ -69,7 +69,10 @@ class Unilogit(Unlearning):
     def _problem(self) -> str:
         """What does not go together, if anything."""
         number = isinstance(self.tau, int | float)
-        if number and not 0 < float(cast(float, self.tau)) < 1:
+        initial = self.alternatives == "initial"
+        # With 0 the divergence from the model itself is unlikelihood; all others are infinite.
+        least = self.tau == 0 and self.direction == "forward" and not (initial or self.select)
+        if number and not (least or 0 < float(cast(float, self.tau)) < 1):
             return f"tau={self.tau} is outside 0 < tau < 1"
         if not number and self.tau is not None and self.tau not in get_args(Source):
             return f"tau={self.tau!r} is no number and none of {', '.join(get_args(Source))}"
@@ -77,7 +80,6 @@ class Unilogit(Unlearning):
             return f"top_k={self.top_k} stores no token: at least 1"
         if (self.tau == "reference") != (self.tau_weights is not None):
             return "tau=reference and tau_weights go together: give both or neither"
-        initial = self.alternatives == "initial"
         if self.direction == "reverse_full" and not initial:
             return "direction=reverse_full needs alternatives=initial: else it is reverse"
         if self.select and initial and self.direction != "forward":
