@@ -69,11 +69,11 @@ def report(found: dict[str, list[dict[str, float]]], options: argparse.Namespace
     print(f"\nmedian of {options.updates} updates, the lower of {options.rounds} rounds\n")
     print("| method | way | CPU s | torch / this | peak MB | of torch |")
     print("|---|---|---|---|---|---|")
+    bases: dict[str, dict[str, float]] = {}
     for method in options.only:
-        base: dict[str, float] = {}
         for name in (n for n in found if n.startswith(f"{method}:")):
             best = {key: min(run[key] for run in found[name]) for key in ("seconds", "megabytes")}
-            base = base or best
+            base = bases.setdefault(method.partition(" ")[0], best)
             print(
                 f"| {method} | {name.partition(': ')[2]} | {best['seconds']:.2f} "
                 f"| {base['seconds'] / best['seconds']:.2f} | {best['megabytes']:.0f} "

@@ -103,7 +103,7 @@ class Unilogit(Unlearning):
         return Needs(
             ref_log_odds=frozenset({FORGET}) if stored or self._tau in _CAPPED else frozenset(),
             ref_top=self.top_k if stored else 0,
-            tau="" if self._tau == "uniform" or isinstance(self._tau, float) else self._tau,
+            tau="" if isinstance(self._tau, float) or self._tau == "uniform" else self._tau,
         )
 
     @property
