@@ -103,7 +103,7 @@ class Unilogit(Unlearning):
         return Needs(
             ref_log_odds=frozenset({FORGET}) if stored or self._tau in _CAPPED else frozenset(),
             ref_top=self.top_k if stored else 0,
-            tau="" if isinstance(self._tau, float) or self._tau == "uniform" else self._tau,
+            tau=self._tau if isinstance(self._tau, str) and self._tau != "uniform" else "",
         )
 
     @property
@@ -161,7 +161,7 @@ class Unilogit(Unlearning):
         """The target's label probability, as the loss takes it."""
         if self.select or self._tau == "uniform":
             return {}
-        if isinstance(self._tau, float):
+        if not isinstance(self._tau, str):
             return {"tau": self._tau}
         return {"logit_tau": self._logit_tau(given, vocab_size)}
 
@@ -170,7 +170,7 @@ class Unilogit(Unlearning):
         floor = -math.log(vocab_size - 1)
         if self._tau == "uniform":
             return jnp.full(given.sets.shape, floor, jnp.float32)
-        if isinstance(self._tau, float):
+        if not isinstance(self._tau, str):
             return jnp.full(given.sets.shape, math.log(self._tau) - math.log1p(-self._tau))
         if given.logit_tau is None:
             raise ValueError(f"tau={self._tau} needs logit_tau of the forget rows.")
