@@ -275,6 +275,7 @@ def logit_of(made, p):
     [
         ({"tau": 1.5}, "tau=1.5 is outside"),
         ({"tau": 0.0}, "tau=0.0 is outside"),
+        ({"tau": 0.0, "direction": "forward", "select": True}, "tau=0.0 is outside"),
         ({"tau": "other"}, "'other'"),
         ({"top_k": 0}, "top_k=0"),
         ({"tau": "reference"}, "tau_weights go together"),
@@ -298,6 +299,14 @@ def test_a_missing_array_is_named():
     bare = replace(made, batch=replace(made.batch, logit_tau=None))
     with pytest.raises(ValueError, match="tau=own needs logit_tau"):
         loss_and_slopes(Unilogit(tau="own"), bare)
+
+
+def test_forward_with_tau_zero_is_unlikelihood():
+    def oracle(made):
+        p = np.concatenate([np.exp(logprobs(z, y)) for z, _, y in made.of(FORGET)])
+        return -np.log1p(-p).mean() + retain_nll(made)
+
+    check(Unilogit(tau=0.0, direction="forward"), make(), oracle)
 
 
 def test_null_is_uniform():

@@ -6,6 +6,7 @@ By default a cover in which every pair of choices occurs; `make test-all` takes 
 
 from itertools import combinations, product
 
+import jax
 import pytest
 from step_gradients import gradients, worst
 
@@ -82,17 +83,20 @@ def test_loss_and_gradients_are_those_of_one_device_and_a_whole_padded_batch(
 @pytest.mark.parametrize("name", OPTIONS)
 def test_so_they_are_with_the_options_of_unilogit(rig, name):
     method = OPTIONS[name]
-    one = on(rig, method, "one", 1, "padded")
-    same(one, on(rig, method, "data2_fsdp2_tensor2", 2, "packed"))
+    one = on(rig, method, "one", 1, "padded", moved=3.0)
+    same(one, on(rig, method, "data2_fsdp2_tensor2", 2, "packed", moved=3.0))
 
 
-def on(rig, method, mesh, parts, rows):
+def on(rig, method, mesh, parts, rows, *, moved=None):
+    """Loss and gradients; of weights `moved` away from the start model, where losses may be 0."""
     sizes = MESHES[mesh]
     multiple = sizes["data"] * sizes["fsdp"] * parts
     wish = PackingWish(updates=1, length=48, multiple=multiple)
     made = rig(sizes, method, rows=ROWS, packing=wish)
     if rows == "padded":
         made.batches = Batches(made.batches.streams)
+    if moved is not None:
+        made.params = jax.tree.map(lambda x: x * moved, made.params)
     return gradients(made, microbatches=parts)
 
 

@@ -18,10 +18,12 @@ from unilogit_jax.workflows import plan as plan_workflow
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._programs import unlearn_program
 from unilogit_jax.workflows._sketch import weight_shapes
+from unilogit_jax.workflows._targets import with_targets
 from unilogit_jax.workflows.plan import planned_unlearning
 
 TOFU = f"data.dir={Path(__file__).parents[1] / 'data' / 'tofu'}"
 WEIGHTS = ("model.scratch=null", "eval.gold=false")
+INITIAL = ("method.tau=ngram", "method.alternatives=initial")
 LORA = "lora={rank: 2, targets: [q_proj, v_proj]}"
 
 
@@ -36,7 +38,9 @@ def test_every_packaged_config_can_be_planned(name):
         assert 2 * stage.held["weights"] <= stage.held["optimizer"], "AdamW's two moments"
 
 
-@pytest.mark.parametrize("more", [(), ("method.name=npo",), ("method.name=undial",), (LORA,)])
+@pytest.mark.parametrize(
+    "more", [(), ("method.name=npo",), ("method.name=undial",), INITIAL, (LORA,)]
+)
 def test_the_planned_step_is_the_one_that_runs(overrides, more):
     prepared = prepare(load_config("toy", *overrides, "mesh.tensor=2", *more))
     model, mesh, method = prepared.model, prepared.mesh, prepared.experiment.method
@@ -44,6 +48,7 @@ def test_the_planned_step_is_the_one_that_runs(overrides, more):
     references, ref_head = reference_for(
         method, models.apply_fn(model), params, prepared.rows(method), batch_size=16, mesh=mesh
     )
+    references = with_targets(prepared, method, references)
     real = unlearn_program(
         prepared, "unlearn", method, params, references=references, ref_head=ref_head
     )

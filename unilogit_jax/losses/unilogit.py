@@ -190,15 +190,15 @@ def _target(
         return _array_target(tau)
     if tau is None:
         # Not log1p(-u) - log(u) of a rounded 1/V: m + log(V-1) has to cross 0 at the right place.
-        tau, log_tau, logit_tau = 1 / vocab_size, -math.log(vocab_size), -math.log(vocab_size - 1)
+        tau, log_tau, logit = 1 / vocab_size, -math.log(vocab_size), -math.log(vocab_size - 1)
     else:
         tau = float(tau)
         _check_range(tau, direction)
         log_tau = math.log(tau) if tau > 0 else -math.inf
-        logit_tau = log_tau - math.log1p(-tau)
+        logit = log_tau - math.log1p(-tau)
     log1m_tau = math.log1p(-tau)
     neg_entropy = (tau * log_tau if tau > 0 else 0.0) + (1 - tau) * log1m_tau
-    return _Target(tau, 1 - tau, log_tau, log1m_tau, logit_tau, neg_entropy)
+    return _Target(tau, 1 - tau, log_tau, log1m_tau, logit, neg_entropy)
 
 
 def _array_target(tau: Float[Array, "*T"]) -> _Target:

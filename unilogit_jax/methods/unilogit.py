@@ -70,7 +70,10 @@ class Unilogit(Unlearning):
     def _problem(self) -> str:
         """What does not go together, if anything."""
         number = isinstance(self.tau, int | float)
-        if number and not 0 < float(cast(float, self.tau)) < 1:
+        initial = self.alternatives == "initial"
+        # With 0 the divergence from the model itself is unlikelihood; all others are infinite.
+        least = self.tau == 0 and self.direction == "forward" and not (initial or self.select)
+        if number and not (least or 0 < float(cast(float, self.tau)) < 1):
             return f"tau={self.tau} is outside 0 < tau < 1"
         if not number and self.tau is not None and self.tau not in get_args(Source):
             return f"tau={self.tau!r} is no number and none of {', '.join(get_args(Source))}"
@@ -78,7 +81,6 @@ class Unilogit(Unlearning):
             return f"top_k={self.top_k} stores no token: at least 1"
         if (self.tau == "reference") != (self.tau_weights is not None):
             return "tau=reference and tau_weights go together: give both or neither"
-        initial = self.alternatives == "initial"
         if self.direction == "reverse_full" and not initial:
             return "direction=reverse_full needs alternatives=initial: else it is reverse"
         if self.select and initial and self.direction != "forward":
@@ -102,7 +104,7 @@ class Unilogit(Unlearning):
         return Needs(
             ref_log_odds=frozenset({FORGET}) if stored or self._tau in _CAPPED else frozenset(),
             ref_top=self.top_k if stored else 0,
-            tau="" if self._tau == "uniform" or isinstance(self._tau, float) else self._tau,
+            tau=self._tau if isinstance(self._tau, str) and self._tau != "uniform" else "",
         )
 
     @property
@@ -160,7 +162,7 @@ class Unilogit(Unlearning):
         """The target's label probability, as the loss takes it."""
         if self.select or self._tau == "uniform":
             return {}
-        if isinstance(self._tau, float):
+        if not isinstance(self._tau, str):
             return {"tau": self._tau}
         return {"logit_tau": self._logit_tau(given, vocab_size)}
 
@@ -169,7 +171,7 @@ class Unilogit(Unlearning):
         floor = -math.log(vocab_size - 1)
         if self._tau == "uniform":
             return jnp.full(given.sets.shape, floor, jnp.float32)
-        if isinstance(self._tau, float):
+        if not isinstance(self._tau, str):
             return jnp.full(given.sets.shape, math.log(self._tau) - math.log1p(-self._tau))
         if given.logit_tau is None:
             raise ValueError(f"tau={self._tau} needs logit_tau of the forget rows.")

@@ -64,7 +64,7 @@ def _source(method: Any) -> str:
 def _under_reference(prepared: Prepared, source: str, rows: Rows) -> Float[np.ndarray, "B L"]:
     """What a model that never saw the rows says of them; its weights are dropped again."""
     experiment, mesh = prepared.experiment, prepared.mesh
-    types = {"dtype": experiment.model.dtype, "param_dtype": experiment.model.param_dtype}
+    types: dict[str, Any] = experiment.model.model_dump(include={"dtype", "param_dtype"})
 
     def load() -> tuple[Any, Any]:
         if is_run(source):
