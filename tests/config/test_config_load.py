@@ -327,3 +327,9 @@ def test_microbatches_have_to_divide_the_rows_of_an_update(write):
     text = MINIMAL + "unlearn: {batch_size: 6, retain_ratio: 0.5, microbatches: 2}"
     (line,) = lines(write(text))
     assert "unlearn.microbatches 2 does not divide the 9 rows of an update" in line
+
+
+def test_other_answers_count_as_rows_of_an_update(write):
+    text = MINIMAL + "method: {name: dpo}\nunlearn: {batch_size: 4, microbatches: 8}"
+    (line,) = lines(write(text))
+    assert "microbatches 8 does not divide the 12 rows of an update of method dpo" in line

@@ -4,11 +4,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from unilogit_jax.methods.dpo import Dpo
+from unilogit_jax.methods.dpo import Preference
 
 
 @dataclass(frozen=True, kw_only=True)
-class AltPo(Dpo):
+class AltPo(Preference):
     """Preference optimisation whose winners are plausible other answers, not refusals.
 
     L = -mean_i log sigmoid(beta D_i) + retain_weight * NLL(retain)

@@ -13,20 +13,11 @@ from unilogit_jax.types import ALTERNATE, FORGET, TokenStats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dpo(Unlearning):
-    """Prefers another answer to the forget answer, both measured against the start model.
-
-    L = -mean_i log sigmoid(beta D_i) + retain_weight * NLL(retain)
-
-    D_i is log p(other) - log p_ref(other) less the same of the forget answer, sums over tokens. The
-    other answer is a refusal, or one that the forget row gives.
-
-    Reference: arXiv:2305.18290, equation 7; for unlearning arXiv:2401.06121.
-    """
+class Preference(Unlearning):
+    """What the methods share that prefer another answer to the forget answer."""
 
     pairs: ClassVar[bool] = True
 
-    name: Literal["dpo"] = "dpo"
     beta: float = 0.1
     """Inverse temperature."""
     alternates: Literal["refusal", "answer"] = "refusal"
@@ -56,3 +47,18 @@ class Dpo(Unlearning):
         losers = answer_sums(gain, stats, FORGET)
         values = dpo(winners, losers, beta=self.beta, compat=self.compat)
         return self.forget_weight * answer_mean(values, stats, FORGET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpo(Preference):
+    """Prefers another answer to the forget answer, both measured against the start model.
+
+    L = -mean_i log sigmoid(beta D_i) + retain_weight * NLL(retain)
+
+    D_i is log p(other) - log p_ref(other) less the same of the forget answer, sums over tokens. The
+    other answer is a refusal, or one that the forget row gives.
+
+    Reference: arXiv:2305.18290, equation 7; for unlearning arXiv:2401.06121.
+    """
+
+    name: Literal["dpo"] = "dpo"
