@@ -20,6 +20,8 @@ MESHES = {
 }
 PARTS = (1, 2, 4)
 ROWS = (16, 16)
+SETTINGS = {"rmu": {"layer": 1, "c": 20.0, "retain_weight": 100.0}}
+"""Where the defaults are for another size of model."""
 PRODUCT = list(product(sorted(METHODS), MESHES, PARTS, ("padded", "packed")))
 
 
@@ -61,7 +63,7 @@ def test_loss_and_gradients_are_those_of_one_device_and_a_whole_padded_batch(
         sizes = MESHES[mesh]
         multiple = sizes["data"] * sizes["fsdp"] * parts
         wish = PackingWish(updates=1, length=48, multiple=multiple)
-        made = rig(sizes, METHODS[name](), rows=ROWS, packing=wish)
+        made = rig(sizes, METHODS[name](**SETTINGS.get(name, {})), rows=ROWS, packing=wish)
         if rows == "padded":
             made.batches = Batches(made.batches.streams)
         return gradients(made, microbatches=parts)
@@ -69,6 +71,6 @@ def test_loss_and_gradients_are_those_of_one_device_and_a_whole_padded_batch(
     if name not in wanted:
         wanted[name] = on("one", 1, "padded")
     (numbers_wanted, grads_wanted), (numbers, grads) = wanted[name], on(mesh, parts, rows)
-    for key in ("forget_loss", "forget_nll", "retain_nll", "grad_norm"):
+    for key in {"forget_loss", "forget_nll", "retain_nll", "grad_norm"} & set(numbers_wanted):
         assert numbers[key] == pytest.approx(numbers_wanted[key], rel=1e-5), key
     assert worst(grads_wanted, grads) <= 1e-5

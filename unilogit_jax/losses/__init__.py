@@ -11,6 +11,7 @@ from unilogit_jax.losses.grad_diff import grad_diff, grad_diff_from_log_odds
 from unilogit_jax.losses.head import cross_entropy_head, undial_head, unilogit_head
 from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
+from unilogit_jax.losses.rmu import rmu
 from unilogit_jax.losses.undial import undial
 from unilogit_jax.losses.unilogit import unilogit, unilogit_from_log_odds, unilogit_target
 
@@ -25,6 +26,7 @@ __all__ = [
     "masked_mean",
     "npo",
     "npo_from_log_odds",
+    "rmu",
     "sequence_logprobs",
     "undial",
     "undial_head",

@@ -14,10 +14,17 @@ from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Str
 from unilogit_jax.methods.finetune import Finetune
 from unilogit_jax.methods.grad_diff import GradDiff
 from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.rmu import Rmu
 from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
 
-METHODS = {"unilogit": Unilogit, "npo": Npo, "undial": Undial, "grad_diff": GradDiff}
+METHODS = {
+    "unilogit": Unilogit,
+    "npo": Npo,
+    "undial": Undial,
+    "grad_diff": GradDiff,
+    "rmu": Rmu,
+}
 """Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "Method",
     "Needs",
     "Npo",
+    "Rmu",
     "Structured",
     "Undial",
     "Unilogit",
