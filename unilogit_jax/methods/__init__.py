@@ -14,6 +14,7 @@ from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Str
 from unilogit_jax.methods.finetune import Finetune
 from unilogit_jax.methods.grad_diff import GradDiff
 from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.pdu import Pdu
 from unilogit_jax.methods.rmu import Rmu
 from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
@@ -24,6 +25,7 @@ METHODS = {
     "undial": Undial,
     "grad_diff": GradDiff,
     "rmu": Rmu,
+    "pdu": Pdu,
 }
 """Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
@@ -36,6 +38,7 @@ __all__ = [
     "Method",
     "Needs",
     "Npo",
+    "Pdu",
     "Rmu",
     "Structured",
     "Undial",
