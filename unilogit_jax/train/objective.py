@@ -217,9 +217,8 @@ class _Look(NamedTuple):
             if "top_logprob" in wanted:
                 extras["top_logprob"] = top
             if "logit_gap" in wanted:
-                best = jnp.where(
-                    -jax.nn.softplus(-stats.log_odds) >= top, batch.labels, picks[..., 0]
-                )
+                label = -jax.nn.softplus(-stats.log_odds)
+                best = jnp.where(label >= top, batch.labels, picks[..., 0])
                 extras["logit_gap"] = logit_gap(hidden, head, best, weights)
         return replace(self.blank(), log_odds=stats.log_odds, extras=extras)
 
