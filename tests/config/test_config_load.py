@@ -311,3 +311,10 @@ def test_microbatches_have_to_divide_the_rows_of_an_update(write):
     text = MINIMAL + "unlearn: {batch_size: 6, retain_ratio: 0.5, microbatches: 2}"
     (line,) = lines(write(text))
     assert "unlearn.microbatches 2 does not divide the 9 rows of an update" in line
+
+
+def test_a_choice_that_the_new_method_does_not_have_is_dropped_unless_it_was_asked_for():
+    loaded = load_config("toy", "method.name=rmu")
+    assert loaded.method.retain == "hidden" and loaded.method.retain_weight == 4.0
+    with pytest.raises(ConfigError, match=r"method\.retain.*hidden"):
+        load_config("toy", "method.name=rmu", "method.retain=nll")

@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unilogit_jax.config.yaml_file import KeyPath, YamlError, parse_yaml
 from unilogit_jax.methods import METHODS
@@ -79,18 +79,24 @@ def _set(tree: dict[str, Any], path: KeyPath, value: Any, applied: Applied) -> N
 
 
 def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
-    """Drops keys of the file's method that the new one does not know; returns a note."""
+    """Drops keys and choices of the file's method that the new one has not; returns a note."""
     method = tree.get("method")
     old = method.get("name") if isinstance(method, dict) else None
     if not isinstance(method, dict) or old in (None, new) or new not in list(METHODS):
         return []
     known = {f.name: f.default for f in dataclasses.fields(METHODS[new])}
-    dropped = [key for key in method if key not in known]
+    kinds = get_type_hints(METHODS[new])
+    unknown = {
+        key
+        for key, value in method.items()
+        if get_origin(kinds.get(key)) is Literal and value not in get_args(kinds[key])
+    }
+    dropped = [key for key in method if key not in known or key in unknown - {"name"} - given]
     # What would be so anyway is not worth a word.
     kept = [
         f"{key} {value}"
         for key, value in method.items()
-        if key in known.keys() - {"name"} - given and value != known[key]
+        if key in known.keys() - {"name", *dropped} - given and value != known[key]
     ]
     for key in dropped:
         del method[key]
