@@ -333,3 +333,10 @@ def test_other_answers_count_as_rows_of_an_update(write):
     text = MINIMAL + "method: {name: dpo}\nunlearn: {batch_size: 4, microbatches: 8}"
     (line,) = lines(write(text))
     assert "microbatches 8 does not divide the 12 rows of an update of method dpo" in line
+
+
+def test_a_choice_that_the_new_method_does_not_have_is_dropped_unless_it_was_asked_for():
+    loaded = load_config("toy", "method.name=rmu")
+    assert loaded.method.retain == "hidden"
+    with pytest.raises(ConfigError, match=r"method\.retain.*hidden"):
+        load_config("toy", "method.name=rmu", "method.retain=nll")

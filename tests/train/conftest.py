@@ -68,7 +68,10 @@ class Rig:
         self.method = Unilogit(retain_weight=2.0) if method is None else method
         config = dataclasses.replace(CONFIG, param_dtype=param_dtype)
         self.model, self.params = models.init(config, jax.random.key(1), mesh=self.mesh)
-        self.apply = models.apply_fn(self.model)
+        layer = self.method.needs.layer
+        self.apply = models.apply_fn(
+            self.model if layer is None else models.to_layer(self.model, layer)
+        )
         self.forget, retain = make_rows(24, 12, 0), make_rows(40, 16, 1)
         self.optimizer = make_optimizer(steps, learning_rate=1e-2, schedule="cosine")
         own = {FORGET: self.forget, RETAIN: retain}

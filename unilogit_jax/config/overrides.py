@@ -101,7 +101,7 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
     kept = [
         f"{key} {value}"
         for key, value in method.items()
-        if key in known.keys() - {"name"} - given and value != known[key]
+        if key in known.keys() - {"name", *dropped} - given and value != known[key]
     ]
     for key in dropped:
         del method[key]

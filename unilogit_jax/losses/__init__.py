@@ -15,6 +15,7 @@ from unilogit_jax.losses.ihl import ihl, ihl_from_log_odds
 from unilogit_jax.losses.jensun import jensun, jensun_from_log_odds
 from unilogit_jax.losses.npo import npo, npo_from_log_odds
 from unilogit_jax.losses.reduce import masked_mean, sequence_logprobs
+from unilogit_jax.losses.rmu import rmu
 from unilogit_jax.losses.satimp import satimp, satimp_from_log_odds
 from unilogit_jax.losses.simnpo import simnpo
 from unilogit_jax.losses.undial import undial
@@ -43,6 +44,7 @@ __all__ = [
     "masked_mean",
     "npo",
     "npo_from_log_odds",
+    "rmu",
     "satimp",
     "satimp_from_log_odds",
     "sequence_logprobs",

@@ -26,6 +26,8 @@ from unilogit_jax.methods.jensun import JensUn
 from unilogit_jax.methods.kl_min import KlMin
 from unilogit_jax.methods.me import Me
 from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.pdu import Pdu
+from unilogit_jax.methods.rmu import Rmu
 from unilogit_jax.methods.satimp import SatImp
 from unilogit_jax.methods.simnpo import SimNpo
 from unilogit_jax.methods.undial import Undial
@@ -54,6 +56,8 @@ METHODS = {
     "idk_ap": IdkAp,
     "flat": Flat,
     "jensun": JensUn,
+    "rmu": Rmu,
+    "pdu": Pdu,
 }
 """Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
 
@@ -78,6 +82,8 @@ __all__ = [
     "Method",
     "Needs",
     "Npo",
+    "Pdu",
+    "Rmu",
     "SatImp",
     "SimNpo",
     "Structured",

@@ -4,9 +4,11 @@
 from unilogit_jax.models.attention import check_kernel as check_kernel
 from unilogit_jax.models.build import apply_fn as apply_fn
 from unilogit_jax.models.build import init as init
+from unilogit_jax.models.build import layer_fn as layer_fn
 from unilogit_jax.models.build import logical_axes as logical_axes
 from unilogit_jax.models.build import param_shapes as param_shapes
 from unilogit_jax.models.build import param_shardings as param_shardings
+from unilogit_jax.models.build import to_layer as to_layer
 from unilogit_jax.models.cache import Cache as Cache
 from unilogit_jax.models.cache import make_cache as make_cache
 from unilogit_jax.models.config import DecoderConfig as DecoderConfig

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from unilogit_jax.errors import ConfigError
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.sharding import tree_shardings
@@ -99,6 +100,42 @@ def apply_fn(model: Decoder) -> Callable[[Params, Batch], ModelOutput]:
         return output
 
     return apply
+
+
+def to_layer(model: Decoder, layer: int) -> Decoder:
+    """The model cut off behind one layer: its output is the stream there, without the final norm.
+
+    Parameters are those of the whole model. What lies above the layer is neither run nor given a
+    gradient, so it should not be trained either: an optimizer would keep state for it, and weight
+    decay would shrink it. `trainable: [layers.5-7.mlp.down_proj]` says which weights are.
+
+    Args:
+      model: the whole model.
+      layer: counted from 0; negative ones are not understood.
+
+    Raises:
+      ConfigError: the model has no such layer.
+
+    Example:
+      >>> to_layer(Decoder(DecoderConfig.scratch(vocab_size=16, width=8, heads=2)), 0).depth
+      1
+
+    """
+    if not 0 <= layer < model.config.layers:
+        raise ConfigError(
+            f"method.layer {layer}: this model has no such layer; it has layers 0 to "
+            f"{model.config.layers - 1}."
+        )
+    return model.clone(depth=layer + 1)
+
+
+def layer_fn(model: Decoder, layer: int) -> Callable[[Params, Batch], ModelOutput]:
+    """As `apply_fn`, of the model up to one layer: `hidden` is that layer's output.
+
+    The head is the model's own and belongs to other hidden states. Layers count as in Hugging Face
+    `model.layers[layer]`. `to_layer` says what is refused.
+    """
+    return apply_fn(to_layer(model, layer))
 
 
 def _boxed(model: Decoder, key: jax.Array) -> Any:

@@ -48,6 +48,8 @@ class Decoder(nn.Module):
     trained: tuple[int, int] | None = None
     """Layers begin..end-1, the only ones whose weights have gradients; None: all have. Where
     nothing below them has any either, the backward pass ends at the first of them."""
+    depth: int | None = None
+    """Layers that are run; None: all, and the final norm."""
 
     @nn.compact
     def __call__(
@@ -66,7 +68,8 @@ class Decoder(nn.Module):
           cache: keys and values of earlier tokens of the same rows; the new ones are added.
 
         Returns:
-          The output, with hidden [B, L, D] after the final norm; with a cache, (output, new cache).
+          The output, with hidden [B, L, D] after the final norm, or that of the last layer of
+          `depth`; with a cache, (output, new cache).
 
         """
         config, length = self.config, tokens.shape[1]
@@ -90,7 +93,8 @@ class Decoder(nn.Module):
         embedding, _ = self._table("embed", config.vocab_size, "vocab")
         x = self._embed(embedding, tokens, positions)
         x, cache = self._run_layers((x, cache), sights, tables)
-        x = Norm(config, config.width, name="norm")(x)
+        if self.depth is None:
+            x = Norm(config, config.width, name="norm")(x)
         output = ModelOutput(hidden=x, head=self._head(embedding))
         if cache is None:
             return output
@@ -140,7 +144,8 @@ class Decoder(nn.Module):
             return self._one_by_one(apart, adapters, stream, sights, tables)
         params = self.param("layers", self._stacked, stream, sights, tables)
         stacked = {"params": params} | ({} if adapters is None else {"lora": adapters})
-        for run in layer_runs(config.layers, config.local_layers, self.trained or ()):
+        depth = config.layers if self.depth is None else self.depth
+        for run in layer_runs(depth, config.local_layers[:depth], self.trained or ()):
             stream = self._scan(run, stacked, stream, sights, tables)
         return stream
 

@@ -12,7 +12,12 @@ from unilogit_jax.models.decoder import Decoder
 
 
 def update_flops(
-    config: DecoderConfig, lengths: Sequence[int], supervised: int, *, frozen: bool = False
+    config: DecoderConfig,
+    lengths: Sequence[int],
+    supervised: int,
+    *,
+    frozen: bool = False,
+    layer: int | None = None,
 ) -> int:
     """Floating-point operations of the matmuls of one update, forward and backward.
 
@@ -26,6 +31,7 @@ def update_flops(
       lengths: tokens of each example.
       supervised: tokens with a label.
       frozen: adapters are trained; their own operations are left out.
+      layer: the forward pass ends behind this layer, and there is no head; None: it does not.
 
     Example:
       >>> config = DecoderConfig.scratch(vocab_size=16, width=8, layers=1, heads=2)
@@ -34,12 +40,14 @@ def update_flops(
 
     Reference: arXiv:2204.02311, appendix B, with causal attention counted once.
     """
-    head = config.vocab_size * config.width
-    local = sum(config.local_layers)
+    layers = config.layers if layer is None else layer + 1
+    head = config.vocab_size * config.width if layer is None else 0
+    linear = _linear(config) * layers // config.layers
+    local = sum(config.local_layers[:layers])
     pairs = local * sum(_pairs(n, config.window) for n in lengths)
-    pairs += (config.layers - local) * sum(_pairs(n, None) for n in lengths)
+    pairs += (layers - local) * sum(_pairs(n, None) for n in lengths)
     attention = 4 * config.heads * config.head_dim * pairs
-    forward = 2 * _linear(config) * sum(lengths) + 2 * head * supervised + attention
+    forward = 2 * linear * sum(lengths) + 2 * head * supervised + attention
     return forward * (2 if frozen else 3)
 
 

@@ -23,7 +23,7 @@ def layer_runs(layers: int, local: Sequence[bool], cuts: Sequence[int] = ()) -> 
     Args:
       layers: number of layers.
       local: for each layer whether it is a local one; empty if none is.
-      cuts: layers that no run may go beyond: each begins a new one.
+      cuts: layers that no run may go beyond: each begins a new one, if it is there.
 
     Example:
       >>> layer_runs(5, [True, False, True, False, True])
@@ -35,7 +35,7 @@ def layer_runs(layers: int, local: Sequence[bool], cuts: Sequence[int] = ()) -> 
 
     """
     kinds = tuple(local) or (False,) * layers
-    bounds = sorted({0, layers, *cuts})
+    bounds = sorted({0, layers, *(cut for cut in cuts if cut < layers)})
     return [
         Run(start + run.start, start + run.stop, run.kinds)
         for start, stop in pairwise(bounds)

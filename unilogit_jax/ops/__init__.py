@@ -9,6 +9,7 @@ from unilogit_jax.ops.divergence import (
 )
 from unilogit_jax.ops.head import HeadStats, head_loss, label_log_odds
 from unilogit_jax.ops.log_odds import label_columns, log_odds
+from unilogit_jax.ops.logit_gap import logit_gap
 from unilogit_jax.ops.slopes import with_slopes
 from unilogit_jax.ops.spread import HeadSharding
 from unilogit_jax.ops.stored import TopK
@@ -28,6 +29,7 @@ __all__ = [
     "label_columns",
     "label_log_odds",
     "log_odds",
+    "logit_gap",
     "top_tokens",
     "with_slopes",
 ]

@@ -19,6 +19,7 @@ from unilogit_jax.ops import (
     divergence_loss,
     head_loss,
     label_log_odds,
+    logit_gap,
     top_tokens,
 )
 from unilogit_jax.sharding import head_sharding
@@ -208,13 +209,20 @@ class _Look(NamedTuple):
         weights = jnp.where(_in(batch.sets, sets), batch.weights, 0.0)
         where = (batch.labels, weights)
         picks = None
-        if "top_logprob" in self.method.needs.extras:
+        wanted = self.method.needs.extras
+        if wanted:
             frozen = jax.lax.stop_gradient((hidden, head))
             picks = top_tokens(*frozen, *where, k=1, sharding=self.sharding)
         stats = label_log_odds(hidden, head, *where, picks=picks, sharding=self.sharding)
         extras = {}
-        if stats.pick_logprobs is not None:
-            extras["top_logprob"] = stats.pick_logprobs[..., 0]
+        if stats.pick_logprobs is not None and picks is not None:
+            top = stats.pick_logprobs[..., 0]
+            if "top_logprob" in wanted:
+                extras["top_logprob"] = top
+            if "logit_gap" in wanted:
+                label = -jax.nn.softplus(-stats.log_odds)
+                best = jnp.where(label >= top, batch.labels, picks[..., 0])
+                extras["logit_gap"] = logit_gap(hidden, head, best, weights)
         return replace(self.blank(), log_odds=stats.log_odds, extras=extras)
 
     def _teacher(self, how: Comparison) -> Teacher | TopK | None:

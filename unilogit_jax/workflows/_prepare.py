@@ -271,9 +271,15 @@ def check_attention(experiment: Experiment, config: models.DecoderConfig, mesh: 
 
 
 def check_patterns(experiment: Experiment, config: models.DecoderConfig) -> None:
-    """Refuses patterns that name no weight of the model, before weights are read."""
+    """Refuses patterns that name no weight of the model, and layers that it does not have.
+
+    Before weights are read.
+    """
     for stage in ("finetune", "unlearn"):
         _trainable(experiment, stage, models.Decoder(config))
+    for method in (experiment.method, *experiment.compare):
+        if method.needs.layer is not None:
+            models.to_layer(models.Decoder(config), method.needs.layer)
 
 
 def _trainable(

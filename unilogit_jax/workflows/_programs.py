@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each stage of a run computes: its batches, weights, optimizer and step; nothing runs yet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -73,6 +74,11 @@ class Program(NamedTuple):
             clip=training.clip,
         )
 
+    def flops_of(self, config: models.DecoderConfig) -> Callable[[Sequence[int], int], int]:
+        """Operations of an update, from the lengths of its examples and its supervised tokens."""
+        frozen, layer = self.weights.frozen is not None, self.method.needs.layer
+        return partial(models.update_flops, config, frozen=frozen, layer=layer)
+
     def method_state(self, prepared: Prepared) -> Any:
         """What the method starts with."""
         if not isinstance(self.method, Structured):
@@ -142,24 +148,42 @@ def unlearn_program(
         with_forget=method.needs.forget,
     )
     if prepared.lora is None:
-        weights = _whole_model(prepared, "unlearn", params, ref_head)
+        weights = _whole_model(prepared, "unlearn", params, ref_head, layer=method.needs.layer)
     else:
-        weights = _adapters(prepared, prepared.lora, params, ref_head)
+        weights = _adapters(prepared, prepared.lora, params, ref_head, layer=method.needs.layer)
         name += ADAPTERS
     consumes = last or prepared.lora is not None  # fresh adapters are nobody else's
     return Program(name, "unlearn", method, batches, weights, training, updates, consumes)
 
 
 def _whole_model(
-    prepared: Prepared, section: Section, params: Any, ref_head: Head | None = None
+    prepared: Prepared,
+    section: Section,
+    params: Any,
+    ref_head: Head | None = None,
+    *,
+    layer: int | None = None,
 ) -> Weights:
     trainable = prepared.trainable(section)
     model = prepared.model.clone(trained=trainable.span)
     axes = models.logical_axes(model)
-    return Weights(params, axes, models.apply_fn(model), ref_head, trainable=trainable)
+    apply = models.apply_fn(up_to(model, layer))
+    return Weights(params, axes, apply, ref_head, trainable=trainable)
 
 
-def _adapters(prepared: Prepared, lora: models.Lora, params: Any, ref_head: Head | None) -> Weights:
+def up_to(model: models.Decoder, layer: int | None) -> models.Decoder:
+    """The model that a method needs: all of it, or up to the layer that it acts on."""
+    return model if layer is None else models.to_layer(model, layer)
+
+
+def _adapters(
+    prepared: Prepared,
+    lora: models.Lora,
+    params: Any,
+    ref_head: Head | None,
+    *,
+    layer: int | None,
+) -> Weights:
     model, mesh, seed = prepared.model, prepared.mesh, prepared.experiment.output.seed
     planned = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
     return Weights(
@@ -167,7 +191,7 @@ def _adapters(prepared: Prepared, lora: models.Lora, params: Any, ref_head: Head
         if planned
         else lora.init(model, jax.random.key(seed), mesh=mesh),
         axes=lora.logical_axes(model),
-        apply_fn=models.lora_apply_fn(model, lora),
+        apply_fn=models.lora_apply_fn(up_to(model, layer), lora),
         ref_head=ref_head,
         frozen=params,
         seed=seed if lora.dropout > 0 else None,

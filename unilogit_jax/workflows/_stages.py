@@ -2,7 +2,6 @@
 """Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from unilogit_jax.train import (
 )
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program
+from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program, up_to
 from unilogit_jax.workflows._targets import with_targets
 
 _SMALL_STEPS = (
@@ -76,7 +75,7 @@ def unlearn_stage(
     """
     references, ref_head = reference_for(
         method,
-        models.apply_fn(prepared.model),
+        models.apply_fn(up_to(prepared.model, method.needs.layer)),
         start,
         prepared.rows(method),
         batch_size=prepared.experiment.eval.batch_size,
@@ -151,7 +150,7 @@ def _run_stage(
         log_every=output.log_every,
         max_skipped=training.max_skipped,
         settings=settings_of(prepared.experiment, program.section, program.method),
-        flops_of=partial(models.update_flops, config, frozen=weights.frozen is not None),
+        flops_of=program.flops_of(config),
         peak=accelerator.flops * mesh.size if accelerator else None,
         profile=run.profile / name if output.profile else None,
         memory_advice=memory_advice(prepared.experiment, program.section),

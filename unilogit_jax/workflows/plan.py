@@ -5,13 +5,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from unilogit_jax import models
 from unilogit_jax.accelerators import accelerator_of, host_memory, topology_devices
 from unilogit_jax.config import Experiment, method_label
 from unilogit_jax.methods import Method
@@ -157,7 +155,7 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
     count = min(program.updates, LOOKED_AT)
     batches = [program.batches(i) for i in range(count)]
     work = [work_of(batch) for batch in batches]
-    flops = partial(models.update_flops, prepared.model.config, frozen=weights.frozen is not None)
+    flops = program.flops_of(prepared.model.config)
     rows, length = batches[0].tokens.shape
     batch = place(batches[0], batch_shardings(batches[0], mesh))
     step = program.step(prepared, shardings)
