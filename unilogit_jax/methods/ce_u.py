@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from unilogit_jax.losses import unlikelihood_from_log_odds
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import Weight
 from unilogit_jax.methods._protocol import Given
 from unilogit_jax.types import FORGET, Batch
 
@@ -28,7 +29,7 @@ class CeU(Unlearning):
     """
 
     name: Literal["ce_u"] = "ce_u"
-    retain_weight: float = 0.0
+    retain_weight: Weight = 0.0
     """Weight of the retain term; 0 leaves it out."""
     skip_first: bool = True
     """Leave the first token of each forget answer out; an answer of one token then has no loss."""

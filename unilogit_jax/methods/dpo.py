@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds, dpo
 from unilogit_jax.methods._common import Unlearning, answer_mean, answer_sums, of_partner
+from unilogit_jax.methods._fields import Positive
 from unilogit_jax.methods._protocol import Needs
 from unilogit_jax.types import ALTERNATE, FORGET, TokenStats
 
@@ -18,7 +19,7 @@ class Preference(Unlearning):
 
     pairs: ClassVar[bool] = True
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     """Inverse temperature."""
     alternates: Literal["refusal", "answer"] = "refusal"
     """The winners: lines of refusal, or the answers under "alternates" of the forget rows."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import flat_forget, flat_template, label_probability
 from unilogit_jax.methods._common import Unlearning, answer_lengths, answer_mean, answer_sums
+from unilogit_jax.methods._fields import Weight
 from unilogit_jax.methods._protocol import Needs
 from unilogit_jax.types import ALTERNATE, FORGET, TokenStats
 
@@ -27,7 +28,7 @@ class Flat(Unlearning):
     """
 
     name: Literal["flat"] = "flat"
-    retain_weight: float = 0.0
+    retain_weight: Weight = 0.0
     """Weight of the retain term; 0 leaves it out."""
     divergence: Literal["kl", "tv"] = "kl"
     """The f-divergence: Kullback-Leibler or total variation."""

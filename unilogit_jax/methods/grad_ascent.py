@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import grad_ascent_from_log_odds
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import Weight
 from unilogit_jax.methods._protocol import Given
 
 
@@ -21,7 +22,7 @@ class GradAscent(Unlearning):
     """
 
     name: Literal["grad_ascent"] = "grad_ascent"
-    retain_weight: float = 0.0
+    retain_weight: Weight = 0.0
     """Weight of the retain term; 0 leaves it out."""
 
     def forget_token_loss(

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import answer_preservation, cross_entropy_from_log_odds
 from unilogit_jax.methods._common import Unlearning, answer_mean, answer_sums, of_partner
+from unilogit_jax.methods._fields import Positive, Weight
 from unilogit_jax.methods._protocol import Needs, Result
 from unilogit_jax.types import ALTERNATE, RETAIN, RETAIN_ALTERNATE, TokenStats
 
@@ -29,11 +30,11 @@ class IdkAp(Unlearning):
     forget_set: ClassVar[int] = ALTERNATE
 
     name: Literal["idk_ap"] = "idk_ap"
-    retain_weight: float = 0.0
+    retain_weight: Weight = 0.0
     """Weight of a further retain term; 0 leaves it out."""
-    ap_weight: float = 1.0
+    ap_weight: Weight = 1.0
     """Weight of answer preservation."""
-    beta: float = 0.1
+    beta: Positive = 0.1
     """Inverse temperature of answer preservation."""
 
     @property

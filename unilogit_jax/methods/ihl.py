@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import ihl_from_log_odds
 from unilogit_jax.methods._common import Unlearning, set_mean
+from unilogit_jax.methods._fields import Positive
 from unilogit_jax.methods._protocol import Needs
 from unilogit_jax.types import FORGET, TokenStats
 
@@ -25,7 +26,7 @@ class Ihl(Unlearning):
     """
 
     name: Literal["ihl"] = "ihl"
-    margin: float = 1.0
+    margin: Positive = 1.0
     """By how much the other token has to lead; 1 is never quite reached."""
 
     @property

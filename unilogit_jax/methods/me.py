@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import Weight
 from unilogit_jax.methods._protocol import Comparison
 from unilogit_jax.ops import Divergence
 from unilogit_jax.types import FORGET
@@ -20,7 +21,7 @@ class Me(Unlearning):
     """
 
     name: Literal["me"] = "me"
-    forget_weight: float = 0.1
+    forget_weight: Weight = 0.1
     """Weight of the forget loss (gamma in part of the literature)."""
 
     @property

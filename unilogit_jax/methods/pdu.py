@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.methods._common import Unlearning, set_mean
+from unilogit_jax.methods._fields import NonNegative
 from unilogit_jax.methods._protocol import Needs, Result
 from unilogit_jax.types import FORGET, RETAIN, TokenStats
 
@@ -30,11 +31,11 @@ class Pdu(Unlearning):
     """
 
     name: Literal["pdu"] = "pdu"
-    lambda0: float = 100.0
+    lambda0: NonNegative = 100.0
     """Multiplier before the first update: 100 on TOFU, 50 on MUSE."""
-    step_size: float = 5.0
+    step_size: NonNegative = 5.0
     """Step s of the multiplier: 5 on TOFU, 1 on MUSE."""
-    eps: float = 0.3
+    eps: NonNegative = 0.3
     """Bound of the retain loss: 0.3 on TOFU; 1.5 on MUSE News, 0.1 on Books."""
     warmup: int = 0
     """First updates during which the multiplier stays as it is; 3 epochs' worth on MUSE."""

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import rmu
 from unilogit_jax.methods._common import Unlearning, set_mean
+from unilogit_jax.methods._fields import Positive
 from unilogit_jax.methods._protocol import Comparison, Needs, Result
 from unilogit_jax.types import FORGET, RETAIN, Batch, TokenStats
 
@@ -31,7 +32,7 @@ class Rmu(Unlearning):
     name: Literal["rmu"] = "rmu"
     layer: int = 7
     """The layer whose output is steered, counted from 0."""
-    c: float = 6.5
+    c: Positive = 6.5
     """Length of the vector to steer to. It has to fit the model: compare with `forget_norm` of the
     log. 6.5 is for Zephyr-7B; 300 for Mixtral-8x7B and Yi-34B."""
     adaptive: bool = False

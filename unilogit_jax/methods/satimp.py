@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import satimp_from_log_odds
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import NonNegative, Weight
 from unilogit_jax.methods._protocol import Given
 
 
@@ -24,11 +25,11 @@ class SatImp(Unlearning):
     """
 
     name: Literal["satimp"] = "satimp"
-    forget_weight: float = 0.1
+    forget_weight: Weight = 0.1
     """Weight of the forget loss (gamma in part of the literature)."""
-    beta1: float = 5.0
+    beta1: NonNegative = 5.0
     """Exponent of p; both exponents 0 is gradient ascent."""
-    beta2: float = 1.0
+    beta2: NonNegative = 1.0
     """Exponent of 1 - p."""
 
     def forget_token_loss(

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import cross_entropy_from_log_odds, simnpo
 from unilogit_jax.methods._common import Unlearning, answer_lengths, answer_mean, answer_sums
+from unilogit_jax.methods._fields import Positive, Weight
 from unilogit_jax.types import FORGET, TokenStats
 
 
@@ -23,9 +24,9 @@ class SimNpo(Unlearning):
     """
 
     name: Literal["simnpo"] = "simnpo"
-    forget_weight: float = 0.125
+    forget_weight: Weight = 0.125
     """Weight of the forget loss (gamma in part of the literature)."""
-    beta: float = 4.5
+    beta: Positive = 4.5
     """Inverse temperature."""
     delta: float = 0.0
     """Negative log-likelihood per token that is worth half the push; the paper's margin gamma is

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from unilogit_jax.losses import wga_from_log_odds
 from unilogit_jax.methods._common import Unlearning
+from unilogit_jax.methods._fields import NonNegative
 from unilogit_jax.methods._protocol import Given
 
 
@@ -23,7 +24,7 @@ class Wga(Unlearning):
     """
 
     name: Literal["wga"] = "wga"
-    beta: float = 1.0
+    beta: NonNegative = 1.0
     """Exponent of the weight; 0 is gradient ascent."""
 
     def forget_token_loss(

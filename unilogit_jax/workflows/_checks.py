@@ -3,7 +3,7 @@
 
 from jax.sharding import Mesh
 
-from unilogit_jax.config import Experiment
+from unilogit_jax.config import Experiment, method_label
 from unilogit_jax.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def check_rows(experiment: Experiment, mesh: Mesh) -> None:
         for method in experiment.methods:
             name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
             if method.needs.alternates:
-                name = f"the rows of an update of method {method.name}, other answers included,"
+                name = f"the rows of an update of method {method_label(method)}, other answers included,"
             rows[name] = (unlearn.rows(method), unlearn.microbatches)
     if finetune.packing is None:
         rows["finetune.batch_size"] = (finetune.batch_size, finetune.microbatches)
@@ -46,7 +46,7 @@ def _check_pairs(experiment: Experiment) -> None:
     """The parts of a batch are rows `microbatches` apart; packed rows are anywhere."""
     training = experiment.unlearn
     parts = training.microbatches
-    pairing = [method.name for method in experiment.methods if method.pairs]
+    pairing = [method_label(m) for m in experiment.methods if getattr(m, "pairs", False)]
     together = not (training.batch_size % parts or training.retain_size % parts)
     if parts > 1 and pairing and not (together and training.packing is None):
         raise ConfigError(
