@@ -26,7 +26,8 @@ def check_rows(experiment: Experiment, mesh: Mesh) -> None:
         for method in experiment.methods:
             name = "unlearn.batch_size * (1 + unlearn.retain_ratio)"
             if method.needs.alternates:
-                name = f"the rows of an update of method {method_label(method)}, other answers included,"
+                label = method_label(method)
+                name = f"the rows of an update of method {label}, other answers included,"
             rows[name] = (unlearn.rows(method), unlearn.microbatches)
     if finetune.packing is None:
         rows["finetune.batch_size"] = (finetune.batch_size, finetune.microbatches)
