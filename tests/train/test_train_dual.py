@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A method's state moves once an update, for any number of microbatches, and is in checkpoints."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -32,7 +34,14 @@ def test_the_multiplier_moves_once_an_update(rig, parts):
 def test_a_resumed_run_has_the_same_state_bit_for_bit(rig, tmp_path, method):
     made = rig(ONE, method, steps=4)
     whole, _ = made.run(tmp_path / "whole")
-    made.run(tmp_path / "cut", made.stage(steps=2))
+
+    def batch_at(i):
+        if i == 3:
+            raise KeyboardInterrupt
+        return made.batches(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        made.run(tmp_path / "cut", replace(made.stage(), batch_at=batch_at))
     resumed, _ = rig(ONE, method, steps=4).run(tmp_path / "cut")
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
