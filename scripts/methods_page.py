@@ -15,7 +15,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "methods-list.md"
 
 COUNTED = {
     "rmu": "0.16, with layer 8 of 32 and three trained matrices",
-    "npo_sam": "2.00",
 }
 """Cost of an update beside Unilogit's, where it is not a matter of how many rows it looks at."""
 

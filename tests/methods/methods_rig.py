@@ -6,6 +6,7 @@ float64 NumPy, for oracles written from the formula.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -127,25 +128,34 @@ def loss_and_slopes(
     method: Any, made: Made, *, state: Any = (), jit: bool = True
 ) -> tuple[float, np.ndarray, dict[str, float]]:
     """The trainer's loss, dL/dz [B, L, V], and the numbers for the log."""
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    kernel = jnp.eye(V)
+    run = _compiled(method) if jit else _differentiated(method)
+    (value, metrics), slopes = run(jnp.asarray(made.logits), made.batch, state)
+    return float(value), np.asarray(slopes), {k: float(x) for k, x in metrics.items()}
 
-    def loss(z: Any) -> Any:
-        batch = weighed(method, made.batch)
-        output = ModelOutput(hidden=z, head=Head(kernel=kernel))
+
+@cache
+def _compiled(method: Any) -> Any:
+    """Kept: all tests of a method share one program."""
+    return jax.jit(_differentiated(method))
+
+
+def _differentiated(method: Any) -> Any:
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    head = Head(kernel=jnp.eye(V))
+
+    def loss(z: Any, batch: Batch, state: Any) -> Any:
+        batch = weighed(method, batch)
         return batch_loss(
             method,
-            output,
+            ModelOutput(hidden=z, head=head),
             batch,
             mesh,
-            ref_head=Head(kernel=kernel),
+            ref_head=head,
             method_state=state,
             counts=count_sets(batch),
         )
 
-    run = jax.value_and_grad(loss, has_aux=True)
-    (value, metrics), slopes = (jax.jit(run) if jit else run)(jnp.asarray(made.logits))
-    return float(value), np.asarray(slopes), {k: float(x) for k, x in metrics.items()}
+    return jax.value_and_grad(loss, has_aux=True)
 
 
 def slopes_of(oracle: Any, made: Made, *, step: float = 1e-5, picks: int = 60) -> list[tuple]:

@@ -16,6 +16,8 @@ from unilogit_jax.types import FORGET, RETAIN
 
 OF_LAYERS = {name for name, cls in METHODS.items() if cls().needs.layer is not None}
 NAMES = sorted(set(METHODS) - OF_LAYERS)
+KINDS = ("unilogit", "npo", "undial", "dpo", "pdu")
+"""A method of each kind, where all would take long; `make test-all` takes all."""
 
 
 def forget_tokens(made, f):
@@ -104,7 +106,9 @@ def test_the_order_of_rows_does_not_matter(name):
     np.testing.assert_allclose(moved_slopes, slopes[order], atol=1e-6 + 1e-5 * abs(slopes).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in KINDS else pytest.mark.full) for n in NAMES]
+)
 def test_jit_changes_nothing(name):
     made, method = make(), METHODS[name]()
     value, slopes, _ = loss_and_slopes(method, made, state=start(method))

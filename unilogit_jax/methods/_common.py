@@ -75,7 +75,7 @@ class Unlearning:
     ) -> Float[Array, "*T"]:
         """The forget loss on its set, the negative log-likelihood on all others."""
         nll = cross_entropy_from_log_odds(log_odds)
-        if self.answer_sets or FORGET not in self.token_sets:
+        if self.answer_sets or self.forget_set not in self.token_sets:
             return nll
         own = self.forget_token_loss(log_odds, given, vocab_size=vocab_size)
         return jnp.where(given.sets == self.forget_set, own, nll)
