@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: verbs, exit codes, one message per mistake, and a fast start."""
 
+import dataclasses
 import inspect
 import os
 import re
@@ -17,6 +18,7 @@ from unilogit_jax import cli, workflows
 from unilogit_jax.cli import _jax
 from unilogit_jax.config import config_path, load_config
 from unilogit_jax.errors import DataError
+from unilogit_jax.methods import METHODS
 
 ROOT = Path(unilogit_jax.__file__).parents[1]
 
@@ -114,6 +116,9 @@ def test_a_mistyped_verb_is_answered_with_the_right_one(capsys):
         (["ls", "config"], "no list 'config'. Did you mean 'configs'?"),
         (["show", "tpy"], "Did you mean 'toy'?"),
         (["show", "toy", "x=1"], "override  unknown key 'x'."),
+        (["show", "method", "npoo"], "unknown method 'npoo'. Did you mean 'npo'?"),
+        (["show", "method", "none:X"], "the method 'none:X' cannot be imported from"),
+        (["show", "method"], "name one method, such as 'unilogit show method npo'"),
         (["cp", "tpy", "x.yaml"], "Did you mean 'toy'?"),
     ],
 )
@@ -204,6 +209,42 @@ def test_show_prints_a_config_that_loads(capsys, tmp_path):
     assert printed.err.startswith("note: method unilogit -> npo; dropped")
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_show_method_explains_every_method(capsys, name):
+    assert cli.main(["show", "method", name]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{name}: ") and "\nneeds\n" in printed
+    for field in dataclasses.fields(METHODS[name]):
+        if field.name != "name":
+            (meaning,) = re.findall(rf"^  {field.name} = .*\n      (\S)", printed, re.MULTILINE)
+            assert meaning, field.name
+    assert re.search(r"^    \S.* = ", printed, re.MULTILINE), "no formula"
+    assert re.search(r"^paper  https://arxiv.org/abs/\d{4}\.\d{5}$", printed, re.MULTILINE)
+
+
+def test_show_method_says_what_is_needed_and_how_far_values_may_go(capsys):
+    assert cli.main(["show", "method", "npo"]) == 0
+    printed = capsys.readouterr().out
+    assert "  beta = 0.1   (number > 0)\n      Inverse temperature;" in printed
+    assert "needs\n  the start model's log-odds of the labels of forget answers\n" in printed
+    assert "    L = -(2/beta) mean_i log sigmoid(" in printed
+    assert cli.main(["show", "method", "unilogit"]) == 0
+    assert "needs\n  nothing but the model that is trained\n" in capsys.readouterr().out
+
+
+def test_show_method_takes_one_of_your_own(capsys, tmp_path, monkeypatch):
+    (tmp_path / "own_cli.py").write_text(
+        "from dataclasses import dataclass\nfrom unilogit_jax.methods import Unlearning\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Mine(Unlearning):\n"
+        '    strength: float\n    """How much."""\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["show", "method", "own_cli:Mine"]) == 0
+    printed = capsys.readouterr().out
+    assert "  strength = required   (number)\n      How much.\n" in printed
+    assert "whatever the fields ask for" in printed and "paper" not in printed
+
+
 def test_cp_copies_and_never_overwrites(capsys, tmp_path):
     dest = tmp_path / "mine.yaml"
     assert cli.main(["cp", "toy", str(dest)]) == 0
@@ -236,6 +277,16 @@ def test_ls_describes_everything_it_lists(capsys):
         assert all(len(row.split()) > 3 for row in rows)
     assert cli.main(["ls"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "configs"
+
+
+def test_ls_methods_is_the_table_with_papers_in_columns(capsys):
+    assert cli.main(["ls", "methods"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(METHODS)
+    firsts = [inspect.getdoc(method).partition("\n")[0] for method in METHODS.values()]
+    (start,) = {row.index(first) for row, first in zip(rows, firsts, strict=True)}
+    papers = [row[:start].split()[1] for row in rows]
+    assert papers[list(METHODS).index("npo")] == "arXiv:2404.05868"
 
 
 def test_doctor_reports_and_survives_a_machine_without_devices(monkeypatch, capsys):
