@@ -283,7 +283,7 @@ def test_ls_methods_is_the_table_with_papers_in_columns(capsys):
     assert cli.main(["ls", "methods"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == list(METHODS)
-    firsts = [inspect.getdoc(method).partition("\n")[0] for method in METHODS.values()]
+    firsts = [(inspect.getdoc(method) or "").partition("\n")[0] for method in METHODS.values()]
     (start,) = {row.index(first) for row, first in zip(rows, firsts, strict=True)}
     papers = [row[:start].split()[1] for row in rows]
     assert papers[list(METHODS).index("npo")] == "arXiv:2404.05868"

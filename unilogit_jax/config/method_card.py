@@ -153,7 +153,8 @@ def _keys(cls: type[Any]) -> list[Key]:
     meanings: dict[str, str] = {}
     for base in filter(dataclasses.is_dataclass, cls.__mro__[1:]):
         for name, field in adapter_of(base).json_schema()["properties"].items():
-            meanings.setdefault(name, field.get("description", ""))
+            if "description" in field:
+                meanings.setdefault(name, field["description"])
     found = [
         Key(
             name,
