@@ -122,6 +122,22 @@ def token_rows() -> tuple[np.ndarray, np.ndarray]:
     return tokens, labels
 
 
+def our_config() -> Any:
+    """The shape of the model, as this library names it."""
+    from unilogit_jax.models import DecoderConfig
+
+    return DecoderConfig.scratch(
+        vocab_size=V,
+        width=WIDTH,
+        layers=LAYERS,
+        heads=HEADS,
+        kv_heads=HEADS,
+        mlp_width=MLP,
+        max_length=LENGTH,
+        tie_embeddings=False,
+    )
+
+
 def our_update(method: str, remat: Any) -> Callable[[], Callable[[], Any]]:
     import jax
 
@@ -133,17 +149,7 @@ def our_update(method: str, remat: Any) -> Callable[[], Callable[[], Any]]:
 
     def prepare() -> Callable[[], Any]:
         mesh = make_mesh(devices=jax.devices()[:1])
-        config = models.DecoderConfig.scratch(
-            vocab_size=V,
-            width=WIDTH,
-            layers=LAYERS,
-            heads=HEADS,
-            kv_heads=HEADS,
-            mlp_width=MLP,
-            max_length=LENGTH,
-            tie_embeddings=False,
-        )
-        model, params = models.init(config, jax.random.key(0), mesh=mesh)
+        model, params = models.init(our_config(), jax.random.key(0), mesh=mesh)
         model = model.clone(remat=remat)
         chosen = methods.METHODS[method.partition(" ")[0]](**OPTIONS.get(method, {}))
         tokens, labels = token_rows()

@@ -40,16 +40,7 @@ def main() -> int:
 
 def temporaries(mesh: Mesh, remat: Any) -> int:
     """Bytes of an update of Unilogit, by the compiler of the mesh's device."""
-    config = models.DecoderConfig.scratch(
-        vocab_size=bench.V,
-        width=bench.WIDTH,
-        layers=bench.LAYERS,
-        heads=bench.HEADS,
-        kv_heads=bench.HEADS,
-        mlp_width=bench.MLP,
-        max_length=bench.LENGTH,
-        tie_embeddings=False,
-    )
+    config = bench.our_config()
     model = models.Decoder(config=config, mesh=mesh, remat=remat)
     optimizer = make_optimizer(100, learning_rate=1e-5, clip=None)
     params = jax.eval_shape(lambda: models.init(config, jax.random.key(0))[1])

@@ -41,15 +41,7 @@ def read_lines(path: str | AnyPath) -> list[str]:
       DataError: the file is missing, empty or not text.
 
     """
-    path = to_source(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    lines = [line for line in lines if line]
+    lines = [line for text in _text(_found(path)).split("\n") if (line := text.strip())]
     if not lines:
         raise DataError(f"{path} is empty: expected a sentence per line.")
     return lines
@@ -57,21 +49,30 @@ def read_lines(path: str | AnyPath) -> list[str]:
 
 def read_rows(path: str | AnyPath) -> list[tuple[str, dict[str, Any]]]:
     """The raw rows of a file, each with its place ("file:line") for messages."""
-    path = to_source(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
+    path = _found(path)
     if path.suffix in TABLES:
         return _read_table(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    text = _text(path)
     if text.lstrip().startswith("["):
         return _read_list(path, text)
     # Split on the newline alone: other Unicode line ends occur inside strings.
     lines = ((n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
     return [(f"{path}:{n}", _json(line, f"{path}, line {n}")) for n, line in lines]
+
+
+def _found(path: str | AnyPath) -> AnyPath:
+    path = to_source(path)
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
+    return path
+
+
+def _text(path: AnyPath) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
 
 
 def _read_list(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,19 @@ from unilogit_jax.methods._protocol import Given
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradDiff(Unlearning):
+class Ascent(Unlearning):
+    """What the methods share that raise the negative log-likelihood of forget answers."""
+
+    def forget_token_loss(
+        self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
+    ) -> Float[Array, "*T"]:
+        """The log-likelihood."""
+        del given, vocab_size
+        return grad_ascent_from_log_odds(log_odds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradDiff(Ascent):
     """Raises the negative log-likelihood of the forget answers without bound.
 
     L = -forget_weight * NLL(forget) + retain_weight * NLL(retain)
@@ -23,10 +35,3 @@ class GradDiff(Unlearning):
     """
 
     name: Literal["grad_diff"] = "grad_diff"
-
-    def forget_token_loss(
-        self, log_odds: Float[Array, "*T"], given: Given, *, vocab_size: int
-    ) -> Float[Array, "*T"]:
-        """The log-likelihood."""
-        del given, vocab_size
-        return grad_ascent_from_log_odds(log_odds)

@@ -86,9 +86,11 @@ def batch_loss(
 
     """
     counts = count_sets(batch) if counts is None else counts
-    if method.needs.layer is not None:
-        return method(_layer_stats(output, batch, counts), method_state)
     look = _Look(method, output, batch, mesh, counts, ref_head)
+    if method.needs.layer is not None:
+        # The forward pass ended there: no head has been looked through.
+        found = {"hidden": output.hidden, "ref_hidden": batch.ref_hidden}
+        return method(replace(look.blank(), **found), method_state)
     if not isinstance(method, Structured):
         every = frozenset(range(1, SETS))
         return method(look.statistics(every), method_state)
@@ -243,22 +245,6 @@ class _Look(NamedTuple):
             label_logprob=-jax.nn.softplus(-log_odds),
             tail_logprob=tail,
         )
-
-
-def _layer_stats(output: ModelOutput, batch: Batch, counts: Counts) -> TokenStats:
-    """What a method sees that acts on a layer: the forward pass ended there."""
-    return TokenStats(
-        log_odds=jnp.zeros_like(batch.weights),
-        sets=batch.sets,
-        segments=batch.segments,
-        weights=batch.weights,
-        hidden=output.hidden,
-        ref_hidden=batch.ref_hidden,
-        set_tokens=counts.tokens,
-        set_answers=counts.answers,
-        vocab_size=output.head.vocab_size,
-        num_segments=batch.num_segments,
-    )
 
 
 def _in_loss(method: Structured, batch: Batch, counts: Counts) -> Float[Array, "B L"]:

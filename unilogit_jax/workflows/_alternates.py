@@ -57,7 +57,7 @@ def _refused(
     text = next((example for example in examples if example.question is None), None)
     if text is not None:
         raise DataError(
-            f"{text.where or 'a row'}: method {getattr(method, 'name', '')} answers questions with "
+            f"{text.where or 'a row'}: method {method_name(method)} answers questions with "
             "refusals, and plain text is no question; give the row a question and an answer."
         )
     return [replace(example, answer=rng.choice(lines)) for example in examples]
