@@ -56,7 +56,7 @@ def _keys(card: MethodCard) -> str:
     rows = [
         f"| `{key.name}` | {_cell(key.values)} | {_cell(key.default)} | {_cell(key.meaning)} |"
         for key in card.keys
-        if key.name not in ("forget_weight", "retain_weight", "retain")
+        if key.name not in ("label", "forget_weight", "retain_weight", "retain")
         or key.default != shared[key.name].default
     ]
     if not rows:

@@ -5,10 +5,10 @@
     python scripts/bench/step.py --updates 5 --only unilogit
 
 A Llama of 35 M parameters, 4 forget and 4 retain rows of 256 tokens, half of them supervised,
-float32, AdamW. torch does what the usual framework does: a forward for each set (and for NPO one of
-a frozen copy), full logits. Every row is a process of its own on one pinned thread; time is the
-median of process CPU seconds per update, memory the peak above what the imports take. Rows take
-turns, and all of it is done `--rounds` times.
+float32, AdamW. torch does what the usual framework does: a forward for each set (for NPO, UnDIAL
+and RMU also one of a frozen copy), full logits. Every row is a process of its own on one pinned
+thread; time is the median of process CPU seconds per update, memory the peak above what the imports
+take. Rows take turns, and all of it is done `--rounds` times.
 """
 
 import argparse
@@ -33,9 +33,12 @@ import numpy as np
 
 V, WIDTH, LAYERS, HEADS, MLP = 32000, 384, 6, 6, 1024
 ROWS, LENGTH = 4, 256
-METHODS = ("unilogit", "unilogit initial", "grad_diff", "npo")
-OPTIONS = {"unilogit initial": {"alternatives": "initial"}}
-"""Of rows that are not a method by its defaults; torch has no such row."""
+METHODS = ("unilogit", "unilogit initial", "grad_diff", "npo", "undial", "rmu")
+LAYER = 1
+"""RMU's, of the six: it trains the down projections of this layer and the one below."""
+OPTIONS = {"unilogit initial": {"alternatives": "initial"}, "rmu": {"layer": LAYER}}
+"""Of rows that are not a method by its defaults."""
+WITHOUT_TORCH = ("unilogit initial",)
 
 
 def main() -> int:
@@ -53,7 +56,7 @@ def main() -> int:
         f"{method}: {way}"
         for method in options.only
         for way in ways
-        if way != "torch" or method not in OPTIONS
+        if way != "torch" or method not in WITHOUT_TORCH
     ]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
@@ -67,18 +70,21 @@ def main() -> int:
 
 def report(found: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> None:
     print(f"\nmedian of {options.updates} updates, the lower of {options.rounds} rounds\n")
-    print("| method | way | CPU s | torch / this | peak MB | of torch |")
-    print("|---|---|---|---|---|---|")
-    bases: dict[str, dict[str, float]] = {}
-    for method in options.only:
-        for name in (n for n in found if n.startswith(f"{method}:")):
-            best = {key: min(run[key] for run in found[name]) for key in ("seconds", "megabytes")}
-            base = bases.setdefault(method.partition(" ")[0], best)
-            print(
-                f"| {method} | {name.partition(': ')[2]} | {best['seconds']:.2f} "
-                f"| {base['seconds'] / best['seconds']:.2f} | {best['megabytes']:.0f} "
-                f"| {best['megabytes'] / base['megabytes']:.2f} |"
-            )
+    print("| method | way | CPU s | torch / this | this / unilogit | peak MB | of torch |")
+    print("|---|---|---|---|---|---|---|")
+    best = {
+        name: {key: min(run[key] for run in runs) for key in ("seconds", "megabytes")}
+        for name, runs in found.items()
+    }
+    for name, row in best.items():
+        method, _, way = name.partition(": ")
+        torch = best[f"{method.partition(' ')[0]}: torch"]
+        beside = best.get(f"unilogit: {way}", {}).get("seconds", float("nan"))
+        print(
+            f"| {method} | {way} | {row['seconds']:.2f} | {torch['seconds'] / row['seconds']:.2f} "
+            f"| {row['seconds'] / beside:.2f} | {row['megabytes']:.0f} "
+            f"| {row['megabytes'] / torch['megabytes']:.2f} |"
+        )
 
 
 def measure(row: str, updates: int) -> dict[str, float]:
@@ -141,32 +147,55 @@ def our_config() -> Any:
 def our_update(method: str, remat: Any) -> Callable[[], Callable[[], Any]]:
     import jax
 
-    from unilogit_jax import methods, models
+    from unilogit_jax import methods, models, train
     from unilogit_jax.data import Rows, assemble
     from unilogit_jax.sharding import make_mesh, put_batch
-    from unilogit_jax.train import init_state, make_optimizer, make_step, reference_for
     from unilogit_jax.types import FORGET, RETAIN
 
     def prepare() -> Callable[[], Any]:
         mesh = make_mesh(devices=jax.devices()[:1])
         model, params = models.init(our_config(), jax.random.key(0), mesh=mesh)
-        model = model.clone(remat=remat)
         chosen = methods.METHODS[method.partition(" ")[0]](**OPTIONS.get(method, {}))
+        axes, layer = models.logical_axes(model), chosen.needs.layer
+        trainable, method_state = train.EVERYTHING, ()
+        if layer is not None:
+            names = [f"layers.{LAYER - 1}-{LAYER}.mlp.down_proj"]
+            trainable = train.choose_trainable(models.param_shapes(model), names)
+            method_state = chosen.start(jax.random.key(1), width=WIDTH)
+            model = models.to_layer(model, layer)
+        apply = models.apply_fn(model.clone(remat=remat, trained=trainable.span))
         tokens, labels = token_rows()
-        rows = Rows(tokens, labels, np.full(2 * ROWS, LENGTH, np.int32))
-        forget = Rows(tokens[:ROWS], labels[:ROWS], rows.lengths[:ROWS])
-        found, _ = reference_for(
-            chosen, models.apply_fn(model), params, {FORGET: forget}, batch_size=ROWS, mesh=mesh
+        lengths = np.full(ROWS, LENGTH, np.int32)
+        rows = {
+            which: Rows(tokens[part], labels[part], lengths)
+            for which, part in ((FORGET, slice(0, ROWS)), (RETAIN, slice(ROWS, None)))
+        }
+        found, ref_head = train.reference_for(
+            chosen, apply, params, rows, batch_size=ROWS, mesh=mesh
         )
-        known = found.get(FORGET, {})
-        known = {k: np.concatenate([x, np.zeros_like(x)]) for k, x in known.items()}
+        known = {which: found.get(which, {}) for which in rows}
+        shapes = {name: x[:1] * 0 for own in known.values() for name, x in own.items()}
+        for own in known.values():
+            for name, blank in shapes.items():
+                own.setdefault(name, np.repeat(blank, ROWS, axis=0))
         sets = np.repeat(np.array([FORGET, RETAIN], np.int32), ROWS)
-        batch = put_batch(assemble([(rows, np.arange(2 * ROWS), known)], sets), mesh)
-        optimizer = make_optimizer(100, learning_rate=1e-5, clip=None)
-        axes = models.logical_axes(model)
-        state, shardings = init_state(params, optimizer, axes=axes, mesh=mesh)
+        every = np.arange(ROWS)
+        parts = [(own, every, known[which]) for which, own in rows.items()]
+        batch = put_batch(assemble(parts, sets), mesh)
+        optimizer = train.make_optimizer(100, learning_rate=1e-5, clip=None)
+        state, shardings = train.init_state(
+            params,
+            optimizer,
+            axes=axes,
+            mesh=mesh,
+            ref_head=ref_head,
+            trainable=trainable,
+            method_state=method_state,
+        )
         del params
-        step = make_step(chosen, models.apply_fn(model), optimizer, mesh, shardings=shardings)
+        step = train.make_step(
+            chosen, apply, optimizer, mesh, shardings=shardings, trainable=trainable
+        )
         box = [state]
 
         def update() -> None:
@@ -200,8 +229,14 @@ def torch_update(method: str) -> Callable[[], Callable[[], Any]]:
             use_cache=False,
         )
         model = transformers.LlamaForCausalLM(config)
-        frozen = copy.deepcopy(model).requires_grad_(False) if method == "npo" else None
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        live = method in ("npo", "undial", "rmu")
+        frozen: Any = copy.deepcopy(model).requires_grad_(False) if live else None
+        if method == "rmu":
+            model.requires_grad_(False)
+            for block in model.model.layers[LAYER - 1 : LAYER + 1]:
+                block.mlp.down_proj.weight.requires_grad_(True)
+        moved = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(moved, lr=1e-5)
         tokens, labels = (torch.tensor(x, dtype=torch.long) for x in token_rows())
 
         def nll(net: Any, rows: slice, reduction: str) -> Any:
@@ -227,15 +262,40 @@ def torch_update(method: str) -> Callable[[], Callable[[], Any]]:
             gain = -nll(model, slice(0, ROWS), "none") - known
             return (2 / 0.1) * torch.nn.functional.softplus(0.1 * gain).mean()
 
+        def undial() -> Any:
+            on = labels[:ROWS] != -100
+            with torch.no_grad():
+                teacher = frozen(input_ids=tokens[:ROWS]).logits[on]
+                lowered = teacher.scatter_add(
+                    1, labels[:ROWS][on][:, None], torch.full((int(on.sum()), 1), -10.0)
+                )
+            logits = model(input_ids=tokens[:ROWS]).logits[on]
+            return torch.nn.functional.cross_entropy(logits, lowered.softmax(-1))
+
+        def stream(net: Any, rows: slice) -> Any:
+            found = net(input_ids=tokens[rows], output_hidden_states=True).hidden_states
+            return found[LAYER + 1][labels[rows] != -100]
+
+        def rmu() -> Any:
+            direction = torch.ones(WIDTH) / WIDTH**0.5
+            kept = slice(ROWS, 2 * ROWS)
+            with torch.no_grad():
+                held = stream(frozen, kept)
+            pushed = (stream(model, slice(0, ROWS)) - 6.5 * direction).square().mean()
+            return pushed + (stream(model, kept) - held).square().mean()
+
         forget = {
             "unilogit": unilogit,
             "npo": npo,
+            "undial": undial,
+            "rmu": rmu,
             "grad_diff": lambda: -nll(model, slice(0, ROWS), "mean"),
         }[method]
 
         def update() -> None:
             optimizer.zero_grad()
-            (forget() + nll(model, slice(ROWS, 2 * ROWS), "mean")).backward()
+            retain = 0.0 if method == "rmu" else nll(model, slice(ROWS, 2 * ROWS), "mean")
+            (forget() + retain).backward()
             optimizer.step()
 
         return update

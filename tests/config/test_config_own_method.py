@@ -191,6 +191,14 @@ def test_names_of_columns_are_not_taken_twice(here):
     assert "several methods called npo" in first and "called before, which is another" in second
 
 
+def test_labels_tell_methods_of_one_name_apart():
+    text = "compare=[{name: npo}, {name: npo, beta: 1, label: npo-1}]"
+    rivals = load_config("toy", text).compare
+    assert [method_label(rival) for rival in rivals] == ["npo", "npo-1"]
+    (line,) = lines("toy", "method.label=../up")
+    assert "label '../up'" in line and "a folder's name" in line
+
+
 def test_the_tables_classes_keep_their_short_names():
     for name, cls in METHODS.items():
         assert (method_name(cls()), method_label(cls())) == (name, name)

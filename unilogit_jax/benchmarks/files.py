@@ -21,4 +21,4 @@ def load_files(source: Source) -> Task:
 
 def as_probes(examples: Sequence[Example], group: str) -> tuple[Probe, ...]:
     """Asks training rows back, word for word."""
-    return tuple(Probe(e.question, e.answer, group) for e in examples)  # pyright: ignore[reportArgumentType]
+    return tuple(Probe(e.question, e.answer, group) for e in examples)

@@ -61,13 +61,17 @@ def method_name(method: Any) -> str:
 
 
 def method_label(method: Any) -> str:
-    """A word for folders, stages and columns: the table's name, or the class's in lower case.
+    """A word for folders, stages and columns.
+
+    That is its `label` if it has one, else the table's name, or the class's in lower case.
 
     Example:
-      >>> method_label(METHODS["grad_diff"]())
-      'grad_diff'
+      >>> method_label(METHODS["grad_diff"]()), method_label(METHODS["npo"](label="npo-2", beta=2))
+      ('grad_diff', 'npo-2')
 
     """
+    if label := getattr(method, "label", ""):
+        return label
     name = method_name(method)
     return name if name in METHODS else type(method).__name__.lower()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schema of an experiment file: every key, its type, its default and what it means."""
 
+import re
 from collections import Counter
 from typing import Annotated, Literal
 
@@ -248,9 +249,16 @@ class Experiment(_Section):
             problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
         labels = Counter(method_label(rival) for rival in self.compare)
         problems.extend(
-            f"compare holds several methods called {label}, which is one column and one folder"
+            f"compare holds several methods called {label}, which is one column and one folder: "
+            "give each a label of its own"
             for label, count in labels.items()
             if count > 1
+        )
+        problems.extend(
+            f"the label {label!r} of a method may hold letters, digits and . _ - only, since it "
+            "becomes a folder's name"
+            for label in map(method_label, self.methods)
+            if not re.fullmatch(r"\w[\w.-]*", label)
         )
         problems.extend(
             f"compare holds a method called {label}, which is another column's name"

@@ -10,7 +10,7 @@ from unilogit_jax.data.batches import (
     unlearning_batches,
 )
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
-from unilogit_jax.data.examples import Example, Probe, Source, Task
+from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
@@ -22,9 +22,11 @@ from unilogit_jax.data.tokenizer import (
 )
 
 __all__ = [
+    "PANELS",
     "Batches",
     "Example",
     "PackingWish",
+    "Panel",
     "Probe",
     "Rows",
     "Source",

@@ -2,7 +2,6 @@
 """Rows of text before any tokenizer: what to train on and what to ask."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,38 @@ class Probe:
     """One evaluation item; the answer, and wrong answers of the same form where there are any."""
 
     question: str | None
+    """None for plain text, `answer`, which is scored and never asked."""
     answer: str
-    group: Literal["forget", "retain"]
+    group: str
+    """The panel it belongs to."""
     wrong: tuple[str, ...] = ()
     paraphrase: str | None = None
     """Another wording of the true answer, which wrong answers are then compared with."""
     pattern: str | None = None
     """A regular expression that every well-formed answer to this question matches, if known."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Questions with their answers that are shown before the question."""
+    literal: bool = False
+    """The question is the whole prompt as it stands, and the answer continues it: no template, no
+    space, no end token."""
+    kind: str = ""
+    """What sort of item within its panel, where results are split up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """How the probes of one group are measured."""
+
+    name: str
+    new_tokens: int | None = None
+    """Longest generated answer; 0: nothing is generated; None: as the configuration says."""
+    stops: tuple[str, ...] = ()
+    """Texts that end a generated answer, besides the end token."""
+    scored: bool = True
+    """Whether the likelihoods of the answers are measured."""
+
+
+PANELS = (Panel(name="forget"), Panel(name="retain"))
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,10 @@ class Task:
     forget: tuple[Example, ...]
     retain: tuple[Example, ...]
     probes: tuple[Probe, ...]
+    panels: tuple[Panel, ...] = PANELS
+    """How each group of probes is measured; every probe's group is one of them."""
+    documents: bool = False
+    """Rows are documents: joined with blank lines and cut into rows of the greatest length."""
 
 
 @dataclass(frozen=True, kw_only=True)

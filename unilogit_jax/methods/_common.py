@@ -38,6 +38,8 @@ class Unlearning:
     batch then."""
 
     name: str = ""
+    label: str = ""
+    """What its column, folder and stage are called; "" takes the name."""
     forget_weight: Weight = 1.0
     """Weight of the forget loss (gamma in part of the literature)."""
     retain_weight: Weight = 1.0
