@@ -24,7 +24,7 @@ def tiny():
     # Freshly drawn heads are nearly flat; this makes arg-maxima clear and the nll uneven.
     params = jax.tree.map(lambda x: x * 3 if x.ndim > 1 else x, params)
     apply = models.apply_fn(model)
-    return apply, params, make_scorer(apply, batch_size=8, mesh=mesh)
+    return apply, params, make_scorer(apply, batch_size=8, mesh=mesh, moments=True)
 
 
 def random_rows(count: int, seed: int = 0) -> Rows:
@@ -46,15 +46,18 @@ def logits_of(apply, params, rows: Rows) -> np.ndarray:
 
 
 def oracle(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Mean -log softmax over the labelled positions, and whether all are the arg-max."""
-    nll, exact = [], []
+    """Log-probability, arg-max hit, and moments over the vocabulary, at the labelled positions."""
+    columns = []
     for z, y in zip(logits, labels, strict=True):
         at = np.flatnonzero(y != IGNORE)
-        top = z[at].max(axis=1)
-        log_total = top + np.log(np.exp(z[at] - top[:, None]).sum(axis=1))
-        nll.append(np.mean(log_total - z[at, y[at]]))
-        exact.append(bool((z[at].argmax(axis=1) == y[at]).all()))
-    return Scores(np.array(nll), np.array(exact))
+        top = z[at].max(axis=1, keepdims=True)
+        logp = z[at] - top - np.log(np.exp(z[at] - top).sum(axis=1, keepdims=True))
+        mean = (np.exp(logp) * logp).sum(axis=1)
+        variance = (np.exp(logp) * (logp - mean[:, None]) ** 2).sum(axis=1)
+        columns.append(
+            (logp[np.arange(len(at)), y[at]], logp.argmax(axis=1) == y[at], mean, variance)
+        )
+    return Scores(*(tuple(column) for column in zip(*columns, strict=True)))
 
 
 def test_nll_equals_a_float64_log_softmax(tiny):
@@ -64,6 +67,16 @@ def test_nll_equals_a_float64_log_softmax(tiny):
     got = score(params, rows)
     np.testing.assert_allclose(got.nll, expected.nll, rtol=1e-5)
     np.testing.assert_array_equal(got.exact, expected.exact)
+
+
+def test_every_token_of_every_row_has_its_numbers(tiny):
+    apply, params, score = tiny
+    rows = random_rows(16, seed=4)
+    expected = oracle(logits_of(apply, params, rows), rows.labels)
+    got = score(params, rows)
+    for name in ("logprobs", "hits", "means", "variances"):
+        for row, wanted in zip(getattr(got, name), getattr(expected, name), strict=True):
+            np.testing.assert_allclose(row, wanted, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_exact_means_that_every_answer_token_is_the_argmax(tiny):

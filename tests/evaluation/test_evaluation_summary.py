@@ -53,13 +53,13 @@ def test_numbers_are_means_over_the_items_of_a_group():
 
 
 def test_what_items_do_not_determine_is_left_out():
-    plain = replace(ITEM, question=None, answer="", rouge_l=0.0)
+    plain = replace(ITEM, question=None, answer=None, rouge_l=0.0)
     numbers = summarize(Evaluation((plain,), float("nan")))
     assert set(numbers) == {"forget_probability", "forget_exact_match"}
 
 
 def test_plain_text_does_not_count_among_answers():
-    plain = replace(ITEM, question=None, rouge_l=0.0, malformed=False)
+    plain = replace(ITEM, question=None, answer=None, rouge_l=0.0, malformed=False)
     bad = replace(ITEM, malformed=True)
     numbers = summarize(Evaluation((plain, bad), float("nan")))
     assert numbers["forget_malformed"] == 1.0 and numbers["forget_rouge_l"] == 1.0

@@ -12,6 +12,7 @@ from unilogit_jax.data.batches import (
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.ngram import ngram_log_odds
+from unilogit_jax.data.packing import Packing, pack
 from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
@@ -25,6 +26,7 @@ __all__ = [
     "PANELS",
     "Batches",
     "Example",
+    "Packing",
     "PackingWish",
     "Panel",
     "Probe",
@@ -41,6 +43,7 @@ __all__ = [
     "finetune_batches",
     "load_tokenizer",
     "ngram_log_odds",
+    "pack",
     "plain_prompt",
     "prompt_ids",
     "read_examples",

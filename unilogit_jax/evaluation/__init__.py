@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher-forced pass, generated answers, and the numbers made of both."""
 
-from unilogit_jax.evaluation.evaluator import Evaluation, Evaluator, Item
+from unilogit_jax.evaluation.evaluator import Answer, Evaluator
 from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.evaluation.summary import MEANINGS, Meaning, summarize
 
 __all__ = [
     "MEANINGS",
+    "Answer",
     "Evaluation",
     "Evaluator",
     "Item",

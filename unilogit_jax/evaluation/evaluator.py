@@ -1,51 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures one set of weights on a task: likelihoods, generated answers, and what they say."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
 from unilogit_jax import metrics
-from unilogit_jax.data import Example, Probe, Task, Tokenizer, encode, prompt_ids
+from unilogit_jax.data import Example, Panel, Probe, Task, Tokenizer, encode, prompt_ids
 from unilogit_jax.data.encode import Template
-from unilogit_jax.evaluation.forced import make_scorer
+from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.models import apply_fn, generate
 
 SEEN_ROWS = 256
 """At most this many training rows are asked for the accuracy on questions seen in training."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """What one model does with one probe."""
+class Answer(NamedTuple):
+    """A generated answer, and whether it came to an end by itself."""
 
-    group: str
-    question: str | None
-    truth: str
-    answer: str
-    nll: float
-    """Mean negative log-likelihood of the true answer's tokens."""
-    correct_nll: float
-    """The same of its paraphrase, where there is one; what `wrong_nll` is compared with."""
-    wrong_nll: tuple[float, ...]
-    exact: bool
-    rouge_l: float
-    malformed: bool
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Every item, and the accuracy on rows that training has seen."""
-
-    items: tuple[Item, ...]
-    seen_accuracy: float
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """The items as plain data."""
-        return [asdict(item) for item in self.items]
+    text: str
+    ended: bool
 
 
 class Evaluator:
@@ -68,10 +45,14 @@ class Evaluator:
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
+        self._template: Template = template
         self._score = make_scorer(apply_fn(model), batch_size=batch_size, mesh=mesh)
+        self._panels = {panel.name: panel for panel in task.panels}
         self.probes = _first(task.probes, max_items)
         candidates = [
-            Example(p.question, text, "evaluation item") for p in self.probes for text in _texts(p)
+            Example(p.question, text, "evaluation item")
+            for p in self.probes
+            for text in self._texts(p)
         ]
         options = {"template": template, "max_length": max_length}
         self._rows = encode(tokenizer, candidates, what="evaluation items", **options)
@@ -79,70 +60,114 @@ class Evaluator:
         if task.retain:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
             self._seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
-        self._template: Template = template
-        self._prompts = self.prompts([p.question for p in self.probes if p.question])
+        self._asked = self._questions()
 
     def __call__(self, params: Any) -> Evaluation:
         """Measures the weights."""
         scores = self._score(params, self._rows)
         seen = self._score(params, self._seen).exact.mean() if self._seen is not None else np.nan
-        answers = iter(self.answers(params, self._prompts))
+        answers = self._answers(params)
+        rouges = _rouges(self.probes, answers)
         items, row = [], 0
-        for probe in self.probes:
-            answer, ended = next(answers) if probe.question else ("", True)
-            nll = [float(x) for x in scores.nll[row : row + len(_texts(probe))]]
-            first_wrong = len(nll) - len(probe.wrong)
-            items.append(
-                Item(
-                    group=probe.group,
-                    question=probe.question,
-                    truth=probe.answer,
-                    answer=answer,
-                    nll=nll[0],
-                    correct_nll=nll[first_wrong - 1],
-                    wrong_nll=tuple(nll[first_wrong:]),
-                    exact=bool(scores.exact[row]),
-                    rouge_l=0.0,
-                    malformed=probe.question is not None
-                    and metrics.is_malformed(answer, ended=ended, pattern=probe.pattern),
-                )
-            )
-            row += len(nll)
-        rouges = metrics.rouge_many([i.answer for i in items], [i.truth for i in items])
-        items = [
-            replace(item, rouge_l=rouge.rougeL_recall)
-            for item, rouge in zip(items, rouges, strict=True)
-        ]
+        for number, probe in enumerate(self.probes):
+            rows = range(row, row + len(self._texts(probe)))
+            row = rows.stop
+            items.append(_item(probe, rows, scores, answers.get(number), rouges.get(number)))
         return Evaluation(tuple(items), float(seen))
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Token ids of the prompts of some questions."""
         return [prompt_ids(self._tokenizer, q, template=self._template) for q in questions]
 
-    def answers(self, params: Any, prompts: Sequence[Sequence[int]]) -> list[tuple[str, bool]]:
-        """Greedy answers, each with whether it was closed by the end token."""
+    def answers(
+        self, params: Any, prompts: Sequence[Sequence[int]], *, panel: Panel | None = None
+    ) -> list[Answer]:
+        """Greedy answers; a panel says how long they may be, and what ends them besides."""
         end = self._tokenizer.eos_token_id
+        wanted = None if panel is None else panel.new_tokens
         outputs = generate(
             self._model,
             params,
             prompts,
-            max_new_tokens=self._max_new_tokens,
+            max_new_tokens=self._max_new_tokens if wanted is None else wanted,
             stop_ids=(end,),
             batch_size=self._batch_size,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        return [(text.strip(), end in ids) for text, ids in zip(texts, outputs, strict=True)]
+        stops = () if panel is None else panel.stops
+        return [_until(text, stops, end in ids) for text, ids in zip(texts, outputs, strict=True)]
+
+    def _questions(self) -> dict[str, tuple[list[int], list[list[int]]]]:
+        """Panel -> numbers and prompts of the probes that are asked."""
+        asked = {}
+        for name, panel in self._panels.items():
+            numbers = [
+                n for n, p in enumerate(self.probes) if p.group == name and p.question is not None
+            ]
+            if numbers and panel.new_tokens != 0:
+                questions = [self.probes[n].question or "" for n in numbers]
+                asked[name] = numbers, self.prompts(questions)
+        return asked
+
+    def _answers(self, params: Any) -> dict[int, Answer]:
+        """The answer to every probe that is asked, by its number."""
+        found: dict[int, Answer] = {}
+        for name, (numbers, prompts) in self._asked.items():
+            answers = self.answers(params, prompts, panel=self._panels[name])
+            found.update(zip(numbers, answers, strict=True))
+        return found
+
+    def _texts(self, probe: Probe) -> tuple[str, ...]:
+        """The texts scored for one probe: the answer, its paraphrase if any, the wrong ones."""
+        if not self._panels[probe.group].scored:
+            return ()
+        paraphrases = () if probe.paraphrase is None else (probe.paraphrase,)
+        return (probe.answer, *paraphrases, *probe.wrong)
 
 
-def _texts(probe: Probe) -> tuple[str, ...]:
-    """The texts scored for one probe: the answer, its paraphrase if any, the wrong ones."""
-    paraphrases = () if probe.paraphrase is None else (probe.paraphrase,)
-    return (probe.answer, *paraphrases, *probe.wrong)
+def _item(
+    probe: Probe,
+    rows: range,
+    scores: Scores,
+    answer: Answer | None,
+    rouge: metrics.Rouge | None,
+) -> Item:
+    """What the model does with one probe, whose texts are these rows of the pass."""
+    nll = [float(scores.nll[row]) for row in rows]
+    wrong = nll[len(nll) - len(probe.wrong) :] if nll else []
+    return Item(
+        group=probe.group,
+        question=probe.question,
+        truth=probe.answer,
+        answer=None if answer is None else answer.text,
+        nll=nll[0] if nll else None,
+        correct_nll=nll[-len(wrong) - 1] if nll else None,
+        wrong_nll=tuple(wrong),
+        exact=bool(nll) and bool(scores.exact[rows.start]),
+        rouge_l=0.0 if rouge is None else rouge.rougeL_recall,
+        malformed=answer is not None
+        and metrics.is_malformed(answer.text, ended=answer.ended, pattern=probe.pattern),
+        kind=probe.kind,
+    )
+
+
+def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int, metrics.Rouge]:
+    truths = [probes[number].answer for number in answers]
+    rouges = metrics.rouge_many([answer.text for answer in answers.values()], truths)
+    return dict(zip(answers, rouges, strict=True))
+
+
+def _until(text: str, stops: Sequence[str], ended: bool) -> Answer:
+    """The text up to the first of the stops."""
+    found = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return Answer(text[: min(found, default=len(text))].strip(), ended or bool(found))
 
 
 def _first(probes: Sequence[Probe], limit: int | None) -> tuple[Probe, ...]:
     """At most `limit` probes of each group, in order."""
     if limit is None:
         return tuple(probes)
-    groups = {g: [p for p in probes if p.group == g][:limit] for g in ("forget", "retain")}
-    return tuple(groups["forget"] + groups["retain"])
+    groups: dict[str, list[Probe]] = {}
+    for probe in probes:
+        groups.setdefault(probe.group, []).append(probe)
+    return tuple(probe for group in groups.values() for probe in group[:limit])

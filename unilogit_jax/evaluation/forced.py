@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher-forced pass: one forward per row says how likely and how exact its answer is."""
+"""The teacher-forced pass: one forward says how likely every token of every answer is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -11,57 +12,102 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
-from unilogit_jax.data import Rows, assemble
+from unilogit_jax.data import Packing, Rows, assemble_packed, pack
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.ops import label_log_odds
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
-from unilogit_jax.types import RETAIN, Batch, ModelOutput
+from unilogit_jax.types import IGNORE, RETAIN, Batch, ModelOutput
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per row: mean negative log-likelihood of the answer tokens, and whether all are the arg-max.
+    """What the pass says of the supervised tokens of each row, in their order.
 
-    The second is greedy exact match: greedy decoding reproduces an answer just if, given the answer
-    so far, each next token is the arg-max.
+    The tuples hold one array per row, of as many entries as the row has supervised tokens.
     """
 
-    nll: Float[np.ndarray, " B"]
-    exact: Bool[np.ndarray, " B"]
+    logprobs: tuple[Float[np.ndarray, " _"], ...]
+    """log p of each label, at most 0."""
+    hits: tuple[Bool[np.ndarray, " _"], ...]
+    """Whether the label is the likeliest token."""
+    means: tuple[Float[np.ndarray, " _"], ...] = ()
+    """sum_k p_k log p_k, the expectation of log p; there are none if it was not asked for."""
+    variances: tuple[Float[np.ndarray, " _"], ...] = ()
+    """Variance of log p over the vocabulary, likewise."""
+
+    @cached_property
+    def nll(self) -> Float[np.ndarray, " B"]:
+        """Mean negative log-likelihood of each row's tokens."""
+        return np.array([-np.mean(x, dtype=np.float64) for x in self.logprobs])
+
+    @cached_property
+    def exact(self) -> Bool[np.ndarray, " B"]:
+        """Whether greedy decoding gives the row: each token is the likeliest after those before."""
+        return np.array([bool(x.all()) for x in self.hits])
 
 
 def make_scorer(
-    apply_fn: Callable[[Any, Batch], ModelOutput], *, batch_size: int, mesh: Mesh
+    apply_fn: Callable[[Any, Batch], ModelOutput],
+    *,
+    batch_size: int,
+    mesh: Mesh,
+    moments: bool = False,
 ) -> Callable[[Any, Rows], Scores]:
-    """Compiles the pass once; the function it returns scores any weights on any rows."""
+    """Compiles the pass once; the function it returns scores any weights on any rows.
+
+    Rows are packed: several short ones share the length of the longest.
+
+    Args:
+      apply_fn: the model, `(params, batch) -> ModelOutput`.
+      batch_size: packed rows per forward pass.
+      mesh: where to run.
+      moments: find mean and variance of log p over the vocabulary too.
+
+    """
+    extras = ("hit", "logprob_moments") if moments else ("hit",)
 
     @jax.jit
-    def forward(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def forward(params: Any, batch: Batch) -> list[jax.Array]:
         output = apply_fn(params, batch)
         stats = label_log_odds(
             output.hidden,
             output.head,
             batch.labels,
             batch.weights,
-            extras=("hit",),
+            extras=extras,
             sharding=head_sharding(output.head, output.hidden.shape, mesh),
         )
-        assert stats.hit is not None  # it was asked for
-        supervised = batch.weights > 0
-        nll = jnp.where(supervised, cross_entropy_from_log_odds(stats.log_odds), 0.0)
-        counts = jnp.maximum(jnp.sum(supervised, axis=1), 1)
-        return jnp.sum(nll, axis=1) / counts, jnp.all(stats.hit | ~supervised, axis=1)
+        found = [-cross_entropy_from_log_odds(stats.log_odds), stats.hit]
+        if moments:
+            found += [stats.logprob_mean, stats.logprob_var]
+        return [jnp.asarray(x) for x in found]
 
     def score(params: Any, rows: Rows) -> Scores:
-        nll, exact = [], []
-        for start in range(0, len(rows), batch_size):
-            # The last batch is filled by repeating rows, so that one compilation serves all.
-            picked = np.arange(start, start + batch_size) % len(rows)
-            sets = np.full(batch_size, RETAIN, np.int32)
-            batch = assemble([(rows, picked, {})], sets)
-            values = forward(params, put_batch(batch, mesh))
-            nll.append(fetch(values[0]).astype(np.float64))
-            exact.append(fetch(values[1]))
-        return Scores(np.concatenate(nll)[: len(rows)], np.concatenate(exact)[: len(rows)])
+        batch, places, size = _pack(rows, batch_size, mesh.shape["data"] * mesh.shape["fsdp"])
+        chunks: list[list[np.ndarray]] = []
+        for start in range(0, len(batch.tokens), size):
+            some = jax.tree.map(lambda x, at=start: x[at : at + size], batch)
+            chunks.append([fetch(x) for x in forward(params, put_batch(some, mesh))])
+        columns = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+        return Scores(*(tuple(values[at] for at in places) for values in columns))
 
     return score
+
+
+Place = tuple[np.ndarray, np.ndarray]
+"""Row and columns of one example's supervised tokens, as an index."""
+
+
+def _pack(rows: Rows, most: int, devices: int) -> tuple[Batch, list[Place], int]:
+    """All rows packed, where each one's labels lie, and how many packed rows go at a time."""
+    where, count = pack(rows.lengths, rows.length)
+    size = min(most, -(-count // devices) * devices)
+    shape = Packing(-(-count // size) * size, rows.length, 1.0)
+    sets = np.full(len(rows), RETAIN, np.int32)
+    batch = assemble_packed([(rows, np.arange(len(rows)), {})], sets, shape)
+    places = []
+    for row, start, labels in zip(where.rows, where.starts, rows.labels, strict=True):
+        columns = np.flatnonzero(labels != IGNORE) + start
+        places.append((np.full_like(columns, row), columns))
+    # The number of examples is part of the compiled program's key, and nobody here reads it.
+    return replace(batch, num_segments=0), places, size

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from unilogit_jax import metrics
-from unilogit_jax.evaluation.evaluator import Evaluation, Item
+from unilogit_jax.evaluation.items import Evaluation, Item
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,13 @@ def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> di
       A subset of the keys of `MEANINGS`.
 
     """
-    forget = [i for i in evaluation.items if i.group == "forget"]
-    retain = [i for i in evaluation.items if i.group == "retain"]
+    forget, retain = evaluation.of("forget"), evaluation.of("retain")
     numbers = {**_group("forget", forget), **_group("retain", retain)}
     with_wrong = [i for i in forget if i.wrong_nll]
     if with_wrong:
         numbers["forget_choice"] = metrics.choice_accuracy(*_losses(with_wrong))
     if with_wrong and reference is not None:
-        gold = [i for i in reference.items if i.group == "forget" and i.wrong_nll]
+        gold = [i for i in reference.of("forget") if i.wrong_nll]
         ratios = [metrics.truth_ratio(*_losses(items)) for items in (with_wrong, gold)]
         ks = metrics.ks_distance(*ratios)
         numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
@@ -109,7 +108,7 @@ def _group(name: str, items: list[Item]) -> dict[str, float]:
         f"{name}_probability": metrics.probability(nll).mean(),
         f"{name}_exact_match": np.mean([i.exact for i in items]),
     }
-    asked = [i for i in items if i.question is not None]
+    asked = [i for i in items if i.answer is not None]
     if asked:
         numbers[f"{name}_rouge_l"] = np.mean([i.rouge_l for i in asked])
         numbers[f"{name}_malformed"] = np.mean([i.malformed for i in asked])

@@ -77,7 +77,7 @@ def answer_rows(results: Results) -> list[AnswerRow]:
     rows = []
     for group in ("forget", "retain"):
         lists = {
-            name: [i for i in results.evaluations[name].items if i.group == group and i.question]
+            name: [i for i in results.evaluations[name].of(group) if i.answer is not None]
             for name in columns
         }
         total = len(lists[columns[0]])
@@ -89,7 +89,7 @@ def answer_rows(results: Results) -> list[AnswerRow]:
                     group=group,
                     question=first.question or "",
                     truth=first.truth,
-                    answers={name: item.answer for name, item in items.items()},
+                    answers={name: item.answer or "" for name, item in items.items()},
                     malformed={name: item.malformed for name, item in items.items()},
                 )
             )

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one model does with every probe of a task, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one model does with one probe."""
+
+    group: str
+    question: str | None
+    truth: str
+    answer: str | None
+    """What it generated; None if it was not asked."""
+    nll: float | None
+    """Mean negative log-likelihood of the true answer's tokens; None if nothing was scored."""
+    correct_nll: float | None
+    """The same of its paraphrase, where there is one; what `wrong_nll` is compared with."""
+    wrong_nll: tuple[float, ...]
+    exact: bool
+    rouge_l: float
+    malformed: bool
+    kind: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers by name, those that the benchmark's suite reads."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every item, and the accuracy on rows that training has seen."""
+
+    items: tuple[Item, ...]
+    seen_accuracy: float
+
+    def of(self, group: str) -> list[Item]:
+        """The items of one panel."""
+        return [item for item in self.items if item.group == group]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The items as plain data."""
+        return [asdict(item) for item in self.items]
