@@ -160,7 +160,7 @@ def test_answer_rows_show_the_same_question_to_every_model_with_gold_last():
             replace(ITEM, question=f"Q{k}", answer=f"{mark}{k}", malformed=mark == "after")
             for k in range(12)
         )
-        plain = replace(RETAIN, question=None)
+        plain = replace(RETAIN, question=None, answer=None)
         return Evaluation((*forget, plain, replace(RETAIN, answer=mark)), 1.0)
 
     results = Results({name: evaluation(name) for name in ("gold", "before", "after")})

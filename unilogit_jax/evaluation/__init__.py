@@ -3,6 +3,7 @@
 
 from unilogit_jax.evaluation.evaluator import Answer, Evaluator
 from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.grad_norms import gradient_norms
 from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.evaluation.summary import MEANINGS, Meaning, summarize
 
@@ -14,6 +15,7 @@ __all__ = [
     "Item",
     "Meaning",
     "Scores",
+    "gradient_norms",
     "make_scorer",
     "summarize",
 ]
