@@ -5,6 +5,7 @@ from unilogit_jax.hosts import agreed
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, read_json
 from unilogit_jax.workflows._runs import open_run
+from unilogit_jax.workflows.compare import compare
 from unilogit_jax.workflows.evaluate import ask, evaluate
 from unilogit_jax.workflows.export import export, load_pretrained
 from unilogit_jax.workflows.finetune import finetune
@@ -14,6 +15,7 @@ from unilogit_jax.workflows.unlearn import unlearn
 
 __all__ = [
     "ask",
+    "compare",
     "evaluate",
     "export",
     "finetune",

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several runs in one table: those that differ by their seed alone are one column."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unilogit_jax.config import load_config
+from unilogit_jax.errors import CheckpointError
+from unilogit_jax.evaluation import MEANINGS
+from unilogit_jax.paths import AnyPath
+from unilogit_jax.run import Console, RunFolder, make_console, read_json
+
+SEEDS = ("output.seed", "data.seed")
+_BESIDE = ("output.", "name", "compare", "eval.gold")
+"""Keys that say nothing about what a model is like."""
+_AROUND = ("before", "gold")
+"""Columns of a run that its method has no part in."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over several runs."""
+
+    mean: float
+    deviation: float | None
+    """Sample standard deviation; None for a single run."""
+    runs: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
+
+
+def compare(
+    runs: Sequence[AnyPath | str], *, console: Console | None = None
+) -> dict[str, dict[str, Spread]]:
+    """Puts the numbers of finished runs side by side; prints a table.
+
+    Runs whose configurations differ by seeds alone are one column, with mean and sample standard
+    deviation. A column is called by what sets it apart from the others. The models before
+    unlearning and gold are taken over all runs.
+
+    Args:
+      runs: folders of finished runs.
+      console: where to print; None prints to standard output.
+
+    Returns:
+      Column -> number -> its mean and deviation.
+
+    Raises:
+      CheckpointError: a folder is no run, or has no numbers yet.
+
+    """
+    console = make_console() if console is None else console
+    columns = _columns([_Run.read(run) for run in runs])
+    spreads = {
+        name: {key: _spread([n[key] for n in found if key in n]) for key in _keys(found)}
+        for name, found in columns.items()
+    }
+    counts = {name: len(found) for name, found in columns.items()}
+    rows = [
+        [meaning.title, meaning.direction, *(_cell(spread.get(key)) for spread in spreads.values())]
+        for key, meaning in MEANINGS.items()
+        if any(key in spread for spread in spreads.values())
+    ]
+    heads = [f"{name} ({counts[name]})" if counts[name] > 1 else name for name in columns]
+    console.table("means over runs, ± standard deviation", ["metric", "better", *heads], rows)
+    return spreads
+
+
+@dataclass(frozen=True)
+class _Run:
+    settings: Mapping[str, str]
+    """Dotted key -> value, seeds and what has no influence left out."""
+    numbers: Mapping[str, Mapping[str, float]]
+    """Column -> number -> value."""
+
+    @classmethod
+    def read(cls, path: AnyPath | str) -> "_Run":
+        folder = RunFolder.open(path)
+        if not folder.summary.is_file():
+            raise CheckpointError(
+                f"{folder.path} has no summary.json: its status is '{folder.status}'. Finish it "
+                f"with unilogit unlearn --resume {folder.path}"
+            )
+        numbers: dict[str, dict[str, float]] = {}
+        for name, value in read_json(folder.summary).items():
+            column, dot, key = name.rpartition(".")
+            if dot and key in MEANINGS:
+                numbers.setdefault(column, {})[key] = value
+        return cls(_settings(load_config(folder.config).model_dump(mode="json")), numbers)
+
+
+def _settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in SEEDS or name.startswith(_BESIDE):
+            continue
+        found |= _settings(value, f"{name}.") if isinstance(value, dict) else {name: str(value)}
+    return found
+
+
+def _columns(runs: Sequence[_Run]) -> dict[str, list[Mapping[str, float]]]:
+    """Column -> the numbers of each of its runs: before first, gold last."""
+    apart = [key for key in _keys([run.settings for run in runs]) if _differs(key, runs)]
+    apart.sort(key=lambda key: not key.startswith("method."))
+    columns: dict[str, list[Mapping[str, float]]] = {"before": []}
+    for run in runs:
+        for column, numbers in run.numbers.items():
+            columns.setdefault(_called(run, column, apart), []).append(numbers)
+    columns["gold"] = columns.pop("gold", [])
+    return {name: found for name, found in columns.items() if found}
+
+
+def _differs(key: str, runs: Sequence[_Run]) -> bool:
+    """Whether runs have several values of a key; of a method's key, runs of one method."""
+    values: dict[str, set[str | None]] = {}
+    for run in runs:
+        method = run.settings.get("method.name", "") if key.startswith("method.") else ""
+        values.setdefault(method, set()).add(run.settings.get(key))
+    return any(len(found) > 1 for found in values.values())
+
+
+def _called(run: _Run, column: str, apart: Sequence[str]) -> str:
+    """What sets a column apart: the method's name first, then what is not the same everywhere."""
+    if column in _AROUND:
+        return column
+    method = run.settings.get("method.label") or run.settings.get("method.name", "")
+    rest = [
+        f"{key.removeprefix('method.').removeprefix('unlearn.')}={run.settings[key]}"
+        for key in apart
+        if key in run.settings and key not in ("method.name", "method.label")
+    ]
+    return " ".join([method if column == "after" else column, *rest])
+
+
+def _keys(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for one in found for key in one))
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), deviation, len(values))
+
+
+def _cell(spread: Spread | None) -> str:
+    return "-" if spread is None else str(spread)
