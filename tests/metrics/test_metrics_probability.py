@@ -170,7 +170,7 @@ def test_ks_distance_reproduces_a_published_forget_quality():
     )
     assert result.distance == pytest.approx(GOLDEN["ks_statistic"], abs=1e-12)
     assert result.p_value == pytest.approx(GOLDEN["logged_forget_quality"], rel=1e-6)
-    assert (result.n, result.m) == (40, 40)
+    assert (result.n, result.m) == (400, 400)
 
 
 def test_ks_distance_of_a_diverged_model_is_nan_and_of_nothing_is_refused():

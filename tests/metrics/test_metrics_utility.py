@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Harmonic means, truth-ratio aggregates, bootstrap intervals and fluency, from their formulas."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import hmean, ks_2samp
+
+from unilogit_jax.errors import DataError
+from unilogit_jax.metrics import (
+    compression_ratio,
+    ks_interval,
+    mean_interval,
+    model_utility,
+    ngram_entropy,
+    truth_ratio_score,
+)
+
+
+def test_utility_is_the_harmonic_mean():
+    values = np.random.default_rng(0).uniform(0.1, 1, 9)
+    assert model_utility(list(values)) == pytest.approx(float(hmean(values)), rel=1e-12)
+    assert model_utility([0.5, 0.0, 1.0]) == 0
+    for wrong in ([], [0.5, -0.1]):
+        with pytest.raises(DataError, match="at least 0"):
+            model_utility(wrong)
+
+
+def test_aggregates_of_truth_ratios():
+    ratios = np.array([0.0, 0.5, 1.0, 4.0])
+    wanted = np.mean([0.0, 0.5, 1 / (1 + 1e-10), 1 / (4 + 1e-10)])
+    assert truth_ratio_score(ratios, aggregate="closer_to_1") == pytest.approx(wanted, rel=1e-12)
+    assert truth_ratio_score(ratios, aggregate="true_better") == (1 + 0.5) / 4
+    with pytest.raises(DataError):
+        truth_ratio_score(np.zeros(0), aggregate="true_better")
+
+
+def test_intervals_hold_the_mean_and_shrink_with_more_items():
+    rng = np.random.default_rng(1)
+    few, many = rng.normal(0, 1, 40), rng.normal(0, 1, 4000)
+    for values in (few, many):
+        found = mean_interval(values)
+        assert found.value == pytest.approx(values.mean(), abs=1e-12)
+        # The normal approximation, which a bootstrap of normal data comes near.
+        half = 1.96 * values.std() / math.sqrt(len(values))
+        assert found.high - found.low == pytest.approx(2 * half, rel=0.12)
+    assert mean_interval(few, seed=3) == mean_interval(few, seed=3)
+
+
+def test_the_interval_of_the_ks_distance_holds_it():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(0, 1, 200), rng.normal(0.5, 1, 200)
+    found = ks_interval(a, b, samples=300)
+    assert found.value == pytest.approx(ks_2samp(a, b).statistic, abs=1e-12)
+    assert found.low < found.value < found.high
+    drawn = [ks_2samp(rng.normal(0, 1, 200), rng.normal(0.5, 1, 200)).statistic for _ in range(200)]
+    inside = np.mean([found.low <= x <= found.high for x in drawn])
+    assert inside > 0.75, "fresh samples of the same kind lie inside, most of them"
+
+
+def test_entropy_of_runs_of_words():
+    words = "a b a c a b".split()
+    pairs, triples = [2, 1, 1, 1], [1, 1, 1, 1]  # ab twice, ba, ac, ca; all triples once
+
+    def bits(counts):
+        total = sum(counts)
+        return -sum(c / total * math.log2(c / total) for c in counts)
+
+    wanted = (2 / 3 * bits(pairs) + 4 / 3 * bits(triples)) / 2
+    assert ngram_entropy(words) == pytest.approx(wanted, rel=1e-12)
+    assert ngram_entropy(["one"]) == 0 == ngram_entropy([])
+
+
+def test_text_that_repeats_compresses():
+    assert compression_ratio("") == 0
+    assert compression_ratio("abc " * 100) > 5 * compression_ratio("The cat sat on a green mat.")
