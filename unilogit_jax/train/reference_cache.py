@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unilogit_jax import __version__
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import StorageError, WeightsError
 from unilogit_jax.hosts import exchange, is_first
@@ -22,7 +21,7 @@ from unilogit_jax.models.new_folder import complete_folder
 from unilogit_jax.paths import AnyPath, Remote
 from unilogit_jax.run import write_json
 from unilogit_jax.train.fingerprint import marks_of
-from unilogit_jax.train.kept_arrays import Arrays, collect, map_array
+from unilogit_jax.train.kept_arrays import Arrays, Collected, collect, map_array
 from unilogit_jax.types import ALTERNATE, FORGET, RETAIN, RETAIN_ALTERNATE
 
 MANIFEST = "manifest.json"
@@ -66,6 +65,8 @@ class ReferenceCache:
     """Of all answers: `RunFolder.references`."""
     model: Mapping[str, Any]
     """The model's configuration, as JSON takes it."""
+    version: str
+    """Of this library."""
     warn: Callable[[str], None]
     """Told in a sentence what was not usable or could not be kept."""
     source: str = ""
@@ -100,7 +101,7 @@ class ReferenceCache:
             "weights": _digest([shapes, marks_of(params)]),
             "rows": _digest([[x.shape, x.dtype.name] for x in parts], *parts),
             "configuration": _digest([dict(self.model), asked]),
-            "version": f"{__version__}.{VERSION}",
+            "version": f"{self.version} {VERSION}",
         }
 
     def _name(self, question: Question) -> str:
@@ -109,10 +110,8 @@ class ReferenceCache:
         So what is stale has the place of what replaces it.
         """
         rows, which, names, top, layer = question
-        words = [SETS[which]]
-        words += [
-            name.removeprefix("ref_") for name in names if name in ("ref_log_odds", "ref_hidden")
-        ]
+        short = {"ref_log_odds": "log_odds", "ref_hidden": "hidden"}
+        words = [SETS[which], *(short[name] for name in names if name in short)]
         words += [f"top{top}"] * bool(top) + [f"layer{layer}"] * (layer is not None)
         if self.source:
             words.insert(0, f"tau-{_digest(self.source)[:8]}")
@@ -154,7 +153,9 @@ class ReferenceCache:
             except WeightsError as error:
                 self.warn(f"{error} The run goes on; a resumed one asks the start model again.")
         if arrays is None:
-            arrays = _without_name(pieces, rows)
+            arrays, _, problem = _without_name(pieces, rows)
+            if problem is not None:
+                self.warn(f"what the start model says is held in memory, not in files: {problem}.")
         return arrays
 
 
@@ -165,7 +166,7 @@ def _read(place: AnyPath, made_of: Mapping[str, str]) -> Arrays:
         if place.name not in {path.name for path in place.parent.iterdir()}:
             raise _Unusable("")
         text = (place / MANIFEST).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _Unusable("") from None
     except OSError as error:
         raise _Unusable(f"{place} cannot be read ({error})") from error
@@ -200,14 +201,14 @@ def _on_disk(path: AnyPath, room: Path) -> Path:
     return path
 
 
-def _without_name(pieces: Iterable[Arrays], rows: int) -> Arrays:
+def _without_name(pieces: Iterable[Arrays], rows: int) -> Collected:
     """The arrays in temporary files, deleted already; in memory where there is no room for them."""
     try:
         temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    except OSError:
-        return collect(pieces, rows, None).arrays
+    except OSError as error:
+        return collect(pieces, rows, None)._replace(problem=error)
     with temporary as room:
-        return collect(pieces, rows, Path(room)).arrays
+        return collect(pieces, rows, Path(room))
 
 
 def _clear(place: AnyPath) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from unilogit_jax import models
+from unilogit_jax import __version__, models
 from unilogit_jax.accelerators import accelerator_of
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import ConfigError
@@ -75,7 +75,10 @@ def unlearn_stage(
     `start`.
     """
     cache = ReferenceCache(
-        folder=run.references, model=facts_of(prepared.model.config), warn=console.warn
+        folder=run.references,
+        model=facts_of(prepared.model.config),
+        version=__version__,
+        warn=console.warn,
     )
     references, ref_head = reference_for(
         method,
