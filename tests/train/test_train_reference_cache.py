@@ -295,9 +295,15 @@ def test_answers_in_a_bucket_are_read_back_too(rig, gcs):
 
 def test_batches_take_mapped_arrays_as_they_are(rig):
     plain, (mapped, _) = in_memory(rig), rig.ask()
-    options = {"batch_size": 3, "retain_size": 4, "seed": 0}
     batches = [
-        unlearning_batches(rig.rows[FORGET], rig.rows[RETAIN], references=found, **options)
+        unlearning_batches(
+            rig.rows[FORGET],
+            rig.rows[RETAIN],
+            batch_size=3,
+            retain_size=4,
+            seed=0,
+            references=found,
+        )
         for found in (plain, mapped)
     ]
     given = [stream.references["ref_hidden"] for stream in batches[1].streams]
