@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`unilogit evaluate`: measures the models of a run again."""
+"""`unilogit evaluate`: measures the models of a run again, or any model on a benchmark."""
 
 import argparse
+import json
 
 from unilogit_jax.cli._jax import start_jax
 from unilogit_jax.paths import to_path
 
+_KEYS = {
+    "benchmark": ("data.benchmark", "NAME", "measure on this benchmark: 'unilogit ls benchmarks'"),
+    "split": ("data.forget", "SPLIT", "of the benchmark, such as forget10"),
+    "data": ("data.dir", "DIR", "folder of the benchmark's files"),
+    "reference": (
+        "eval.reference",
+        "LOG|RUN",
+        "log or run of a model that never saw the forget rows, for forget quality and privleak",
+    ),
+}
+"""Option -> key that it sets, what it takes, help."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN."""
-    parser.add_argument("run_folder", metavar="RUN", type=to_path, help="a run folder")
+    """SOURCE, key=value, --out, and short forms of the usual keys."""
+    parser.add_argument("source", metavar="RUN|FOLDER|HUB_ID", help="a run, or weights")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="set a key, such as eval.max_items=50"
+    )
+    for option, (_, value, text) in _KEYS.items():
+        parser.add_argument(f"--{option}", metavar=value, help=text)
+    parser.add_argument("--out", metavar="DIR", type=to_path, help="where to write items and logs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -17,5 +36,10 @@ def run(args: argparse.Namespace) -> int:
     start_jax("evaluate", args)
     from unilogit_jax import workflows
 
-    workflows.evaluate(args.run_folder)
+    short = [
+        f"{key}={json.dumps(value)}"
+        for option, (key, _, _) in _KEYS.items()
+        if (value := getattr(args, option)) is not None
+    ]
+    workflows.evaluate(args.source, *short, *args.overrides, out=args.out)
     return 0

@@ -2,7 +2,8 @@
 """Reads an experiment from YAML with overrides, reports all errors at once, writes it back."""
 
 import logging
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from unilogit_jax.config.overrides import apply_overrides
 from unilogit_jax.config.packaged import find_config
 from unilogit_jax.config.problems import OVERRIDE, Origins, Problem, bools_for_numbers, problems_of
 from unilogit_jax.config.schema import Experiment
-from unilogit_jax.config.yaml_file import read_yaml
+from unilogit_jax.config.yaml_file import KeyPath, read_yaml
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.paths import AnyPath
 
@@ -57,12 +58,40 @@ def read_config(source: str | AnyPath, *overrides: str) -> Loaded:
     """
     path = find_config(source)
     document = read_yaml(path)
-    tree = document.values
+    repeated = [
+        Problem(line, f"'{'.'.join(key)}' is already set in line {first}.")
+        for key, line, first in document.repeated
+    ]
+    return _checked(document.values, overrides, document.lines, repeated, str(path))
+
+
+def make_config(tree: dict[str, Any], *overrides: str) -> Experiment:
+    """An experiment from the values that a file would hold; they are changed in place.
+
+    Raises:
+      ConfigError: with every problem on a line of its own.
+
+    Example:
+      >>> data = {"benchmark": "toy"}
+      >>> tree = {"name": "mine", "model": {"weights": "my-model"}, "data": data}
+      >>> make_config(tree, "eval.batch_size=8").eval.batch_size
+      8
+
+    """
+    return _checked(tree, overrides, {}, [], "these settings").experiment
+
+
+def _checked(
+    tree: dict[str, Any],
+    overrides: Sequence[str],
+    lines: dict[KeyPath, int],
+    problems: list[Problem],
+    where: str,
+) -> Loaded:
+    """The values with overrides, as an experiment; `lines` says where each value stands."""
     applied = apply_overrides(tree, overrides)
-    origins = Origins(document.lines, applied.paths)
-    found = [Problem(OVERRIDE, text) for text in applied.problems]
-    for key, line, first in document.repeated:
-        found.append(Problem(line, f"'{'.'.join(key)}' is already set in line {first}."))
+    origins = Origins(lines, applied.paths)
+    found = [Problem(OVERRIDE, text) for text in applied.problems] + problems
     experiment = None
     try:
         experiment = Experiment.model_validate(tree)
@@ -70,8 +99,8 @@ def read_config(source: str | AnyPath, *overrides: str) -> Loaded:
         found += problems_of(error, tree, origins)
     found += bools_for_numbers(tree, origins)
     if found or experiment is None:
-        lines = [str(problem) for problem in sorted(found, key=lambda problem: problem.line)]
-        raise ConfigError("\n".join([f"config error in {path}", *lines]))
+        told = [str(problem) for problem in sorted(found, key=lambda problem: problem.line)]
+        raise ConfigError("\n".join([f"config error in {where}", *told]))
     return Loaded(experiment, tuple(applied.notes))
 
 

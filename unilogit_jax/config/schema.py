@@ -162,6 +162,9 @@ class Evaluation(_Section):
     """At most this many forget and this many retain items are measured; null means all."""
     batch_size: Count = 64
     """Rows per forward pass."""
+    reference: str | None = None
+    """What forget quality and privleak are measured against: the log or the run of a model that
+    never saw the forget rows; null takes the gold model where there is one."""
 
 
 class Watch(_Section):

@@ -65,6 +65,8 @@ class Task:
     probes: tuple[Probe, ...]
     panels: tuple[Panel, ...] = PANELS
     """How each group of probes is measured; every probe's group is one of them."""
+    suite: str = ""
+    """Whose published numbers are found too: tofu, muse; "" for none."""
     documents: bool = False
     """Rows are documents: joined with blank lines and cut into rows of the greatest length."""
 

@@ -2,6 +2,7 @@
 """Measures one set of weights on a task: likelihoods, generated answers, and what they say."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from unilogit_jax.data.encode import Template
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.models import apply_fn, generate
+from unilogit_jax.types import IGNORE
 
 SEEN_ROWS = 256
 """At most this many training rows are asked for the accuracy on questions seen in training."""
@@ -46,7 +48,10 @@ class Evaluator:
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._template: Template = template
-        self._score = make_scorer(apply_fn(model), batch_size=batch_size, mesh=mesh)
+        self._suite = task.suite
+        self._score = make_scorer(
+            apply_fn(model), batch_size=batch_size, mesh=mesh, moments=bool(task.suite)
+        )
         self._panels = {panel.name: panel for panel in task.panels}
         self.probes = _first(task.probes, max_items)
         candidates = [
@@ -72,8 +77,13 @@ class Evaluator:
         for number, probe in enumerate(self.probes):
             rows = range(row, row + len(self._texts(probe)))
             row = rows.stop
-            items.append(_item(probe, rows, scores, answers.get(number), rouges.get(number)))
-        return Evaluation(tuple(items), float(seen))
+            item = _item(probe, rows, scores, answers.get(number), rouges.get(number))
+            if self._suite:
+                text = self._decode(rows.start) if rows else ""
+                more = {**_of_tokens(probe, rows, scores, text), **_of_rouge(rouges.get(number))}
+                item = replace(item, scores=more)
+            items.append(item)
+        return Evaluation(tuple(items), float(seen), self._suite)
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Token ids of the prompts of some questions."""
@@ -117,6 +127,11 @@ class Evaluator:
             found.update(zip(numbers, answers, strict=True))
         return found
 
+    def _decode(self, row: int) -> str:
+        """The supervised tokens of a scored row as text."""
+        labels = self._rows.labels[row]
+        return self._tokenizer.decode(labels[labels != IGNORE], skip_special_tokens=True)
+
     def _texts(self, probe: Probe) -> tuple[str, ...]:
         """The texts scored for one probe: the answer, its paraphrase if any, the wrong ones."""
         if not self._panels[probe.group].scored:
@@ -149,6 +164,32 @@ def _item(
         and metrics.is_malformed(answer.text, ended=answer.ended, pattern=probe.pattern),
         kind=probe.kind,
     )
+
+
+def _of_tokens(probe: Probe, rows: range, scores: Scores, text: str) -> dict[str, float]:
+    """What the tokens of the true answer, whose text this is, say of memory and membership."""
+    if not rows:
+        return {}
+    row = rows.start
+    hits, logprobs, nll = scores.hits[row], scores.logprobs[row], float(scores.nll[row])
+    ends = probe.question is not None and not probe.literal
+    published = metrics.extraction_strength(hits, variant="open_unlearning")
+    return {
+        "exact_memorization": metrics.exact_memorization(hits, end_token=ends),
+        "extraction_strength": published,
+        "extraction_strength_exact": metrics.extraction_strength(hits, end_token=ends),
+        "mia_loss": nll,
+        "mia_zlib": metrics.zlib_score(nll, text),
+        "mia_min_k": metrics.min_k(logprobs),
+        "mia_min_k_plus_plus": metrics.min_k_plus_plus(
+            logprobs, scores.means[row], scores.variances[row]
+        ),
+    }
+
+
+def _of_rouge(rouge: metrics.Rouge | None) -> dict[str, float]:
+    names = ("rouge1_recall", "rougeL_f1")
+    return {} if rouge is None else {name: getattr(rouge, name) for name in names}
 
 
 def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int, metrics.Rouge]:

@@ -34,6 +34,8 @@ class Evaluation:
 
     items: tuple[Item, ...]
     seen_accuracy: float
+    suite: str = ""
+    """Of the task, if it has any."""
 
     def of(self, group: str) -> list[Item]:
         """The items of one panel."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from unilogit_jax import metrics
 from unilogit_jax.evaluation.items import Evaluation, Item
+from unilogit_jax.evaluation.suites import SUITES, Log
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,74 @@ MEANINGS: dict[str, Meaning] = {
     "retain_malformed": Meaning(
         "retain malformed answers", "lower", "malformed share for questions to be kept"
     ),
+    "model_utility": Meaning(
+        "model utility",
+        "higher",
+        "TOFU: harmonic mean of probability, ROUGE-L and truth ratio of retain rows, real authors "
+        "and world facts",
+    ),
+    "forget_knowledge": Meaning(
+        "forget knowledge",
+        "like gold",
+        "MUSE: ROUGE-L F1 of answers to questions about the forgotten texts",
+    ),
+    "forget_verbatim": Meaning(
+        "forget verbatim",
+        "like gold",
+        "MUSE: ROUGE-L F1 of continued passages of the forgotten texts",
+    ),
+    "retain_knowledge": Meaning(
+        "retain knowledge", "higher", "MUSE: the same of questions about the texts to be kept"
+    ),
+    "extraction_strength": Meaning(
+        "extraction strength",
+        "like gold",
+        "share of a forgotten answer that the model adds by itself once the rest is given",
+    ),
+    "exact_memorization": Meaning(
+        "exact memorization",
+        "like gold",
+        "share of the tokens of forgotten answers that are the model's first choice",
+    ),
+    "membership_auc": Meaning(
+        "membership AUC (Min-K)",
+        "like gold",
+        "how often forgotten items look more like training data than items never trained on; 1 is "
+        "always, 0.5 chance",
+    ),
+    "privleak": Meaning(
+        "privleak",
+        "like gold",
+        "the same against a model that never saw them, in per cent: -100 still memorised, 0 ideal, "
+        "above 0 conspicuous",
+    ),
 }
 
 
-def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> dict[str, float]:
+def summarize(
+    evaluation: Evaluation, reference: Evaluation | Log | None = None
+) -> dict[str, float]:
     """Flat numbers by name; what the items do not determine is left out.
 
     Args:
       evaluation: the measured model.
-      reference: the gold model's evaluation on the same items, for the truth-ratio distance.
+      reference: what the truth-ratio distance is measured against, and privleak: the gold model's
+        evaluation on the same items, or, where the task has a suite, a log in its layout.
 
     Returns:
       A subset of the keys of `MEANINGS`.
 
     """
+    numbers = _own_numbers(evaluation, reference if isinstance(reference, Evaluation) else None)
+    if evaluation.suite:
+        suite = SUITES[evaluation.suite]
+        gold = suite.log(reference) if isinstance(reference, Evaluation) else reference
+        numbers |= suite.numbers(suite.log(evaluation), gold)
+    return {name: float(numbers[name]) for name in MEANINGS if name in numbers}
+
+
+def _own_numbers(evaluation: Evaluation, reference: Evaluation | None) -> dict[str, float]:
+    """Those that every task has."""
     forget, retain = evaluation.of("forget"), evaluation.of("retain")
     numbers = {**_group("forget", forget), **_group("retain", retain)}
     with_wrong = [i for i in forget if i.wrong_nll]
@@ -97,7 +152,7 @@ def summarize(evaluation: Evaluation, reference: Evaluation | None = None) -> di
         numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
     if not np.isnan(evaluation.seen_accuracy):
         numbers["retain_seen_accuracy"] = evaluation.seen_accuracy
-    return {name: float(numbers[name]) for name in MEANINGS if name in numbers}
+    return numbers
 
 
 def _group(name: str, items: list[Item]) -> dict[str, float]:

@@ -138,7 +138,7 @@ def _aggregates(log: Log, *, rouge: str = "rougeL_recall") -> dict[str, float]:
         elif name in TRUTH_RATIOS:
             aggregate = "closer_to_1" if name.startswith("forget") else "true_better"
             found[name] = truth_ratio_score(truth_ratios(log, name), aggregate=aggregate)
-        elif name in ("exact_memorization", "extraction_strength"):
+        elif name.startswith(("exact_memorization", "extraction_strength")):
             found[name] = _mean(items_of(log, name, "score"))
     return found
 

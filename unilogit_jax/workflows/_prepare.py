@@ -32,6 +32,7 @@ from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.types import FORGET, RETAIN
 from unilogit_jax.workflows._alternates import alternate_rows
 from unilogit_jax.workflows._checks import check_rows
+from unilogit_jax.workflows._reference import read_reference
 from unilogit_jax.workflows._runs import (
     TOKENIZER_FILE,
     is_run,
@@ -57,6 +58,11 @@ class Prepared:
     forget: Rows
     retain: Rows | None
     everything: Rows
+
+    @property
+    def reference(self) -> dict[str, Any] | None:
+        """The log to measure against, if the experiment names one."""
+        return read_reference(self.experiment.eval.reference, self.task.suite)
 
     @property
     def parameters(self) -> int:

@@ -3,8 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from unilogit_jax.evaluation import MEANINGS, Evaluation, Item, summarize
+from unilogit_jax.evaluation import MEANINGS, SUITES, Evaluation, Item, summarize
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import (
     AnswerRow,
@@ -47,6 +48,8 @@ class Results:
     """Evaluations by column ("before", "after", a method's name, "gold")."""
 
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    reference: Mapping[str, Any] | None = None
+    """A log to measure against where there is no gold."""
 
     def columns(self) -> list[str]:
         """Columns in the order of a table: gold last."""
@@ -54,11 +57,26 @@ class Results:
 
     def summaries(self) -> dict[str, dict[str, float]]:
         """The numbers of every column; distances are to gold where there is one."""
-        gold = self.evaluations.get("gold")
         return {
-            name: summarize(self.evaluations[name], None if name == "gold" else gold)
+            name: summarize(self.evaluations[name], self._reference(name))
             for name in self.columns()
         }
+
+    def logs(self) -> dict[str, dict[str, Any]]:
+        """File name -> log in a published layout, of every column; where the task has a suite."""
+        found = {}
+        for name, evaluation in self.evaluations.items():
+            if evaluation.suite:
+                suite, reference = SUITES[evaluation.suite], self._reference(name)
+                if isinstance(reference, Evaluation):
+                    reference = suite.log(reference)
+                found[f"{name}.{suite.file}"] = suite.full_log(evaluation, reference)
+        return found
+
+    def _reference(self, column: str) -> Evaluation | Mapping[str, Any] | None:
+        """What a column is measured against; gold itself only against a log from elsewhere."""
+        gold = None if column == "gold" else self.evaluations.get("gold")
+        return self.reference if gold is None else gold
 
 
 def metric_rows(summaries: Mapping[str, Mapping[str, float]]) -> list[MetricRow]:
@@ -115,12 +133,14 @@ def show(console: Console, title: str, results: Results) -> None:
                 console.line(f"    {name:8} {_shorten(answer)}{mark}")
 
 
-def write_evaluations(run: RunFolder, results: Results) -> dict[str, dict[str, float]]:
-    """Writes eval/, one file per column, and returns the numbers of every column."""
+def write_evaluations(folder: AnyPath, results: Results) -> dict[str, dict[str, float]]:
+    """Writes the items and logs of every column, and returns the numbers of every column."""
     summaries = results.summaries()
     for name, evaluation in results.evaluations.items():
         items = {"summary": summaries[name], "items": evaluation.as_dicts()}
-        write_json(run.eval / f"{name}.json", items)
+        write_json(folder / f"{name}.json", items)
+    for name, log in results.logs().items():
+        write_json(folder / name, log)
     return summaries
 
 
@@ -136,7 +156,7 @@ def write_all(
     facts: Mapping[str, object],
 ) -> None:
     """Writes eval/, summary.json, plots and report.html."""
-    summaries = write_evaluations(run, results)
+    summaries = write_evaluations(run.eval, results)
     flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
     passed = {} if verdict is None else {"passed": verdict.passed}
     seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}

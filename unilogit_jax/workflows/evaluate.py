@@ -1,41 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the models of a finished run again, and asks them questions of your own."""
+"""Measures models: those of a finished run again, or any model on any benchmark."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from unilogit_jax.config import Experiment, load_config, make_config
+from unilogit_jax.errors import UnilogitError
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
-from unilogit_jax.paths import AnyPath
+from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._results import Results, show, write_evaluations
-from unilogit_jax.workflows._runs import column_of, load_stage, open_run, stages_of
+from unilogit_jax.workflows._runs import column_of, is_run, load_stage, open_run, stages_of
+
+MODEL = "model"
+"""The column of a model that is not one of a run's."""
 
 
-def evaluate(run: AnyPath | str, *, console: Console | None = None) -> dict[str, dict[str, float]]:
-    """Evaluates every model of a run on the run's own task; prints the table, rewrites eval/.
+def evaluate(
+    source: AnyPath | str,
+    *overrides: str,
+    out: AnyPath | str | None = None,
+    console: Console | None = None,
+) -> dict[str, dict[str, float]]:
+    """Evaluates every model of a run, or one model from anywhere; prints a table.
 
     Args:
-      run: the run folder.
+      source: a run folder, or weights: a Hugging Face folder, a URL, a Hub id.
+      *overrides: `data.benchmark=tofu` and the like, `key=value` each, laid over the run's
+        configuration. A model from elsewhere needs them to know what to measure.
+      out: folder for the items and, where the benchmark has one, the published log. None: a run's
+        own eval/ is written anew, unless something else than its own data was measured.
       console: where to print; None prints to standard output.
 
     Returns:
-      Column ("before", "after", "gold", a rival's name) -> number -> value.
+      Column -> number -> value. Columns are "before", "after", "gold" and the names of rivals, or
+      "model" for one from elsewhere.
 
     Raises:
-      CheckpointError: the folder is no run, or a checkpoint is damaged.
+      UnilogitError: the run, the weights, the data or the reference is not usable.
 
     """
     console = make_console() if console is None else console
-    folder, experiment = open_run(run)
-    prepared = agreed(lambda: prepare(experiment, folder))
+    folder = agreed(lambda: is_run(source))
+    run, experiment = _opened(source, overrides) if folder else (None, _wanted(source, overrides))
+    with console.stage("reading data and weights") as stage:
+        prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
     evaluator = prepared.evaluator()
-    results = Results()
-    for column, params in _models(folder, prepared).items():
+    results = Results(reference=prepared.reference)
+    for column, params in _models(run, prepared).items():
         with console.stage(f"evaluating {column}"):
             results.evaluations[column] = evaluator(params)
-    show(console, prepared.experiment.name, results)
-    by_first(lambda: write_evaluations(folder, results))
+    show(console, experiment.name, results)
+    target = to_path(out) if out is not None else None
+    if target is None and run is not None and not overrides:
+        target = run.eval
+    if target is not None:
+        by_first(lambda: write_evaluations(target, results))
+        console.line(f"items and logs: {target}")
     return results.summaries()
 
 
@@ -69,11 +92,32 @@ def ask(
 
 
 def _ask(evaluator: Evaluator, params: object, questions: Sequence[str]) -> list[str]:
-    return [text for text, _ in evaluator.answers(params, evaluator.prompts(questions))]
+    return [answer.text for answer in evaluator.answers(params, evaluator.prompts(questions))]
 
 
-def _models(run: RunFolder, prepared: Prepared) -> Mapping[str, object]:
+def _opened(source: AnyPath | str, overrides: Sequence[str]) -> tuple[RunFolder, Experiment]:
+    """A run and what it is to be measured on."""
+    run, experiment = open_run(source)
+    if overrides:
+        experiment = agreed(lambda: load_config(run.config, *overrides))
+    return run, experiment
+
+
+def _wanted(source: AnyPath | str, overrides: Sequence[str]) -> Experiment:
+    """What a model from elsewhere is to be measured on."""
+    if not any(text.startswith("data.") for text in overrides):
+        raise UnilogitError(
+            f"{source} is no run: say what to measure it on, with --benchmark tofu --split "
+            "forget10 --data FOLDER, or data.benchmark=files data.forget=FILE."
+        )
+    tree: dict[str, Any] = {"name": str(source), "model": {"weights": str(source)}, "data": {}}
+    return agreed(lambda: make_config(tree, *overrides))
+
+
+def _models(run: RunFolder | None, prepared: Prepared) -> Mapping[str, object]:
     """Column -> weights of every model that the run has, or began from."""
+    if run is None:
+        return {MODEL: prepared.base}
     found: dict[str, object] = {}
     if prepared.base is not None:
         found["before"] = prepared.base

@@ -51,7 +51,7 @@ def unlearn(
     with session(
         experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
     ) as (prepared, run):
-        results = Results()
+        results = Results(reference=prepared.reference)
         evaluator = prepared.evaluator()
         start = _start_and_gold(prepared, evaluator, results, run, console)
         labels = [(rival, method_label(rival)) for rival in experiment.compare]

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suites: the numbers of published benchmarks, and the logs that they are made from, in a table."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from unilogit_jax.evaluation.items import Evaluation
+from unilogit_jax.evaluation.suites.muse import muse_log
+from unilogit_jax.evaluation.suites.tofu import tofu_log
+from unilogit_jax.metrics import summarize_muse_log, summarize_tofu_log
+
+Log = Mapping[str, Any]
+
+
+class Suite(NamedTuple):
+    """How a benchmark's published numbers come about."""
+
+    file: str
+    """What the log is called."""
+    log: Callable[[Evaluation], dict[str, Any]]
+    """The log of an evaluation, in the published layout."""
+    summarize: Callable[[Log, Log | None], dict[str, float]]
+    """The numbers of a log, some of them against the log of a model that never saw the data."""
+    names: Mapping[str, str]
+    """Number of a log -> what it is called in a run's summary; others stay in the log."""
+
+    def numbers(self, log: Log, reference: Log | None) -> dict[str, float]:
+        """The numbers of a run's summary."""
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            found = self.summarize(log, reference)
+        return {self.names[name]: value for name, value in found.items() if name in self.names}
+
+    def full_log(self, evaluation: Evaluation, reference: Log | None) -> dict[str, Any]:
+        """The log with the numbers that are made of several metrics."""
+        log = self.log(evaluation)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            found = self.summarize(log, reference)
+        more = {name: {"agg_value": value} for name, value in found.items() if name not in log}
+        return log | more
+
+
+_MEMORY = {
+    "exact_memorization": "exact_memorization",
+    "extraction_strength_exact": "extraction_strength",
+    "mia_min_k": "membership_auc",
+    "privleak": "privleak",
+}
+
+SUITES = {
+    "tofu": Suite(
+        "TOFU_EVAL.json",
+        tofu_log,
+        summarize_tofu_log,
+        {
+            "model_utility": "model_utility",
+            "forget_quality": "forget_ks_p",
+            "forget_quality_distance": "forget_ks_distance",
+        }
+        | _MEMORY,
+    ),
+    "muse": Suite(
+        "MUSE_EVAL.json",
+        muse_log,
+        summarize_muse_log,
+        {
+            "forget_knowmem_ROUGE": "forget_knowledge",
+            "forget_verbmem_ROUGE": "forget_verbatim",
+            "retain_knowmem_ROUGE": "retain_knowledge",
+        }
+        | _MEMORY,
+    ),
+}
+"""Suite of a task -> its numbers and log."""
