@@ -9,10 +9,18 @@ from unilogit_jax.data.batches import (
     row_order,
     unlearning_batches,
 )
-from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
+from unilogit_jax.data.encode import Rows, encode, encode_probes
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.packing import Packing, pack
+from unilogit_jax.data.prompts import (
+    Template,
+    encode_example,
+    encode_probe,
+    plain_prompt,
+    probe_prompt,
+    prompt_ids,
+)
 from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
@@ -33,6 +41,7 @@ __all__ = [
     "Rows",
     "Source",
     "Task",
+    "Template",
     "Tokenizer",
     "assemble",
     "assemble_packed",
@@ -40,11 +49,14 @@ __all__ = [
     "encode",
     "encode_cached",
     "encode_example",
+    "encode_probe",
+    "encode_probes",
     "finetune_batches",
     "load_tokenizer",
     "ngram_log_odds",
     "pack",
     "plain_prompt",
+    "probe_prompt",
     "prompt_ids",
     "read_examples",
     "read_lines",

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From text to token rows: the prompt template, the answer mask, truncation."""
+"""From text to token rows of one length, with the answer as labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
-from unilogit_jax.data.examples import Example
+from unilogit_jax.data.examples import Example, Probe
+from unilogit_jax.data.prompts import Template, encode_example, encode_probe
 from unilogit_jax.data.tokenizer import Tokenizer
 from unilogit_jax.errors import DataError
 from unilogit_jax.types import IGNORE
-
-Template = Literal["auto", "plain", "chat"]
 
 
 @dataclass(frozen=True)
@@ -50,60 +48,13 @@ class Rows:
         return Rows(tokens, labels, np.concatenate([self.lengths, more.lengths]))
 
 
-def prompt_ids(tokenizer: Tokenizer, question: str, *, template: Template = "auto") -> list[int]:
-    """Token ids of everything before the answer."""
-    if _is_chat(tokenizer, template):
-        turns = [{"role": "user", "content": question}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-    return _start(tokenizer) + _ids(tokenizer, plain_prompt(question))
-
-
-def plain_prompt(question: str) -> str:
-    r"""The prompt of models without a chat template; a space and the answer follow it.
-
-    Example:
-      >>> plain_prompt("Who?")
-      'Question: Who?\nAnswer:'
-
-    """
-    return f"Question: {question}\nAnswer:"
-
-
-def encode_example(
-    tokenizer: Tokenizer, example: Example, *, template: Template, max_length: int
-) -> tuple[list[int], int]:
-    """Token ids of one example and the number of leading ids that are not supervised.
-
-    The whole text is tokenised at once and cut at `max_length`; the ids of the prompt alone say
-    where the answer starts. The closing end token is part of the answer. Plain text is supervised
-    from its second token on and gets no end token.
-    """
-    if example.question is None:
-        ids = (_start(tokenizer) + _ids(tokenizer, example.answer))[:max_length]
-        return ids, 1
-    prompt = prompt_ids(tokenizer, example.question, template=template)
-    if _is_chat(tokenizer, template):
-        turns = [
-            {"role": "user", "content": example.question},
-            {"role": "assistant", "content": example.answer},
-        ]
-        text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\n")
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    else:
-        text = f"{plain_prompt(example.question)} {example.answer}"
-        ids = _start(tokenizer) + _ids(tokenizer, text)
-    if ids[-1] != tokenizer.eos_token_id:
-        ids = [*ids, tokenizer.eos_token_id]
-    return ids[:max_length], len(prompt)
-
-
 def encode(
     tokenizer: Tokenizer,
     examples: Sequence[Example],
     *,
     template: Template = "auto",
     max_length: int = 512,
+    system: str | None = None,
     what: str = "rows",
 ) -> Rows:
     """Encodes examples into rows of one length (the longest, rounded up to 8).
@@ -112,16 +63,60 @@ def encode(
       DataError: there is no example, or one has no answer token left after cutting.
 
     """
-    if not examples:
+    options = {"template": template, "max_length": max_length, "system": system}
+    encoded = [encode_example(tokenizer, example, **options) for example in examples]
+    where = [example.where or what for example in examples]
+    return make_rows(tokenizer, encoded, where, max_length=max_length, what=what)
+
+
+def encode_probes(
+    tokenizer: Tokenizer,
+    answered: Sequence[tuple[Probe, str]],
+    *,
+    template: Template = "auto",
+    max_length: int = 512,
+    system: str | None = None,
+    what: str = "evaluation items",
+) -> Rows:
+    """Encodes probes, each with a text as its answer, as `encode` does with examples.
+
+    Raises:
+      DataError: as there.
+
+    """
+    options = {"template": template, "max_length": max_length, "system": system}
+    encoded = [encode_probe(tokenizer, probe, text, **options) for probe, text in answered]
+    where = [f"{what}: {probe.question or text:.60}" for probe, text in answered]
+    return make_rows(tokenizer, encoded, where, max_length=max_length, what=what)
+
+
+def make_rows(
+    tokenizer: Tokenizer,
+    encoded: Sequence[tuple[Sequence[int], int]],
+    where: Sequence[str],
+    *,
+    max_length: int,
+    what: str,
+) -> Rows:
+    """Rows of one length from token ids and the number of leading ids that are not supervised.
+
+    Args:
+      tokenizer: whose pad token fills the rows.
+      encoded: ids and that number, row by row.
+      where: the place of each row, for messages.
+      max_length: what the ids were cut to, for messages.
+      what: what the rows are, for messages.
+
+    Raises:
+      DataError: there is no row, or nothing in one is supervised.
+
+    """
+    if not encoded:
         raise DataError(f"there are no {what}: the file or split is empty.")
-    encoded = [
-        encode_example(tokenizer, example, template=template, max_length=max_length)
-        for example in examples
-    ]
-    for example, (ids, start) in zip(examples, encoded, strict=True):
+    for place, (ids, start) in zip(where, encoded, strict=True):
         if len(ids) <= start:
             raise DataError(
-                f"{example.where or what}: no answer token is left after cutting to "
+                f"{place}: no answer token is left after cutting to "
                 f"{max_length} tokens (the prompt alone has {start}). Raise data.max_length, "
                 "shorten the question, or remove the row."
             )
@@ -134,20 +129,3 @@ def encode(
         tokens[r, : len(ids)] = ids
         labels[r, start - 1 : len(ids) - 1] = ids[start:]
     return Rows(tokens, labels, np.array([len(ids) for ids, _ in encoded], np.int32))
-
-
-def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    if template == "chat" and not has_template:
-        raise DataError(
-            "data.template is chat, but the tokenizer has no chat template. Use plain or auto."
-        )
-    return template != "plain" and has_template
-
-
-def _start(tokenizer: Tokenizer) -> list[int]:
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-
-
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

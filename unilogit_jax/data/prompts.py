@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a question and its answer to token ids: the prompt template, and where the answer starts."""
+
+from typing import Literal
+
+from unilogit_jax.data.examples import Example, Probe
+from unilogit_jax.data.tokenizer import Tokenizer
+from unilogit_jax.errors import DataError
+
+Template = Literal["auto", "plain", "chat"]
+
+DATE = "10 Apr 2025"
+"""What chat templates that name the day are told, so that prompts are the same on every day."""
+
+
+def prompt_ids(
+    tokenizer: Tokenizer, question: str, *, template: Template = "auto", system: str | None = None
+) -> list[int]:
+    """Token ids of everything before the answer."""
+    return probe_prompt(tokenizer, Probe(question, "", ""), template=template, system=system)
+
+
+def probe_prompt(
+    tokenizer: Tokenizer, probe: Probe, *, template: Template = "auto", system: str | None = None
+) -> list[int]:
+    """Token ids of everything before the answer of a probe, the pairs shown before it included.
+
+    Shown pairs are earlier turns of a chat, or else stand above the question with a blank line
+    after each. A literal question is the whole prompt. Before plain text there is nothing.
+    """
+    return _prompt(tokenizer, probe, template, system)[1]
+
+
+def plain_prompt(question: str) -> str:
+    r"""The prompt of models without a chat template; a space and the answer follow it.
+
+    Example:
+      >>> plain_prompt("Who?")
+      'Question: Who?\nAnswer:'
+
+    """
+    return f"Question: {question}\nAnswer:"
+
+
+def encode_example(
+    tokenizer: Tokenizer,
+    example: Example,
+    *,
+    template: Template,
+    max_length: int,
+    system: str | None = None,
+) -> tuple[list[int], int]:
+    """Token ids of one example and the number of leading ids that are not supervised.
+
+    As `encode_probe` for its question and its answer.
+    """
+    probe = Probe(example.question, example.answer, "")
+    options = {"template": template, "max_length": max_length, "system": system}
+    return encode_probe(tokenizer, probe, probe.answer, **options)
+
+
+def encode_probe(
+    tokenizer: Tokenizer,
+    probe: Probe,
+    text: str,
+    *,
+    template: Template,
+    max_length: int,
+    system: str | None = None,
+) -> tuple[list[int], int]:
+    """Token ids of a probe with a text as its answer, and how many of them are not supervised.
+
+    The whole is tokenised at once and cut at `max_length`; the ids of the prompt alone say where
+    the answer starts. The closing end token is part of the answer. Plain text and what follows a
+    literal question get no end token, and nothing says what the very first token is.
+    """
+    prompt, before = _prompt(tokenizer, probe, template, system)
+    if _is_bare(probe):
+        ids = _start(tokenizer) + _ids(tokenizer, prompt + text)
+    elif _is_chat(tokenizer, template):
+        turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
+        ids = _closed(tokenizer, _ids(tokenizer, _chat(tokenizer, turns, answer_follows=False)))
+    else:
+        ids = _closed(tokenizer, _start(tokenizer) + _ids(tokenizer, f"{prompt} {text}"))
+    return ids[:max_length], max(1, len(before))
+
+
+def _prompt(
+    tokenizer: Tokenizer, probe: Probe, template: Template, system: str | None
+) -> tuple[str, list[int]]:
+    """What stands before the answer, as text and as ids."""
+    start = _start(tokenizer)
+    if _is_bare(probe):
+        text = probe.question or ""
+    elif _is_chat(tokenizer, template):
+        text = _chat(tokenizer, _turns(probe, system), answer_follows=True)
+        start = []  # the template writes the first token itself
+    else:
+        shown = "".join(f"{plain_prompt(q)} {a}\n\n" for q, a in probe.shots)
+        text = shown + plain_prompt(probe.question or "")
+    return text, start + _ids(tokenizer, text)
+
+
+def _is_bare(probe: Probe) -> bool:
+    """Whether no template concerns it: plain text, or what continues a literal question."""
+    return probe.question is None or probe.literal
+
+
+def _turns(probe: Probe, system: str | None) -> list[dict[str, str]]:
+    """The conversation up to the question."""
+    turns = [] if system is None else [("system", system)]
+    for question, answer in probe.shots:
+        turns += [("user", question), ("assistant", answer)]
+    turns.append(("user", probe.question or ""))
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _chat(tokenizer: Tokenizer, turns: list[dict[str, str]], *, answer_follows: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=answer_follows, date_string=DATE
+        )
+    except TemplateError as error:
+        hint = " Set data.system to null." if turns[0]["role"] == "system" else ""
+        raise DataError(
+            f"the tokenizer's chat template refuses the conversation: {error}.{hint}"
+        ) from error
+
+
+def _closed(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    return ids if ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
+
+
+def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if template == "chat" and not has_template:
+        raise DataError(
+            "data.template is chat, but the tokenizer has no chat template. Use plain or auto."
+        )
+    return template != "plain" and has_template
+
+
+def _start(tokenizer: Tokenizer) -> list[int]:
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
