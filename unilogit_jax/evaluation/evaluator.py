@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from unilogit_jax import metrics
-from unilogit_jax.data import Example, Panel, Probe, Task, Tokenizer, encode, prompt_ids
+from unilogit_jax.data import Panel, Probe, Task, Tokenizer, encode, encode_probes, probe_prompt
 from unilogit_jax.data.encode import Template
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.items import Evaluation, Item
@@ -54,13 +54,9 @@ class Evaluator:
         )
         self._panels = {panel.name: panel for panel in task.panels}
         self.probes = _first(task.probes, max_items)
-        candidates = [
-            Example(p.question, text, "evaluation item")
-            for p in self.probes
-            for text in self._texts(p)
-        ]
         options = {"template": template, "max_length": max_length}
-        self._rows = encode(tokenizer, candidates, what="evaluation items", **options)
+        answered = [(p, text) for p in self.probes for text in self._texts(p)]
+        self._rows = encode_probes(tokenizer, answered, **options)
         self._seen = None
         if task.retain:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
@@ -87,7 +83,7 @@ class Evaluator:
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Token ids of the prompts of some questions."""
-        return [prompt_ids(self._tokenizer, q, template=self._template) for q in questions]
+        return [self._prompt(Probe(question, "", "")) for question in questions]
 
     def answers(
         self, params: Any, prompts: Sequence[Sequence[int]], *, panel: Panel | None = None
@@ -107,6 +103,9 @@ class Evaluator:
         stops = () if panel is None else panel.stops
         return [_until(text, stops, end in ids) for text, ids in zip(texts, outputs, strict=True)]
 
+    def _prompt(self, probe: Probe) -> list[int]:
+        return probe_prompt(self._tokenizer, probe, template=self._template)
+
     def _questions(self) -> dict[str, tuple[list[int], list[list[int]]]]:
         """Panel -> numbers and prompts of the probes that are asked."""
         asked = {}
@@ -115,8 +114,8 @@ class Evaluator:
                 n for n, p in enumerate(self.probes) if p.group == name and p.question is not None
             ]
             if numbers and panel.new_tokens != 0:
-                questions = [self.probes[n].question or "" for n in numbers]
-                asked[name] = numbers, self.prompts(questions)
+                probes = [self.probes[n] for n in numbers]
+                asked[name] = numbers, [self._prompt(probe) for probe in probes]
         return asked
 
     def _answers(self, params: Any) -> dict[int, Answer]:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs of suites: the published layout, and numbers that follow from the log alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unilogit_jax.evaluation import SUITES, Evaluation, Item, summarize
+from unilogit_jax.metrics import summarize_muse_log, summarize_tofu_log
+
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+
+
+def item(group: str, seed: int, *, wrong: int = 5) -> Item:
+    rng = np.random.default_rng(seed)
+    nll, paraphrase = (float(rng.uniform(0, 3)) for _ in range(2))
+    names = ("exact_memorization", "extraction_strength", "extraction_strength_exact", *ATTACKS)
+    return Item(
+        group=group,
+        question=f"Q{seed}?",
+        truth="True.",
+        answer="Said.",
+        nll=nll,
+        correct_nll=paraphrase if group in ("forget", "retain") else nll,
+        wrong_nll=tuple(rng.uniform(0, 4, wrong).tolist()),
+        exact=False,
+        rouge_l=float(rng.uniform()),
+        malformed=False,
+        scores={name: float(rng.uniform()) for name in (*names, "rouge1_recall", "rougeL_f1")},
+    )
+
+
+def tofu(start: int = 0) -> Evaluation:
+    groups = {"forget": 5, "retain": 5, "real_authors": 3, "world_facts": 3, "holdout": 0}
+    items = [
+        item(group, start + 100 * g + k, wrong=wrong)
+        for g, (group, wrong) in enumerate(groups.items())
+        for k in range(6)
+    ]
+    return Evaluation(tuple(items), float("nan"), "tofu")
+
+
+PUBLISHED = {
+    *(f"{p}_Q_A_{k}" for p in ("forget", "retain") for k in ("Prob", "ROUGE", "PARA_Prob")),
+    *(f"{p}_Q_A_{k}" for p in ("ra", "wf") for k in ("Prob", "ROUGE", "Prob_normalised")),
+    *(f"{p}_Q_A_PERT_Prob" for p in ("forget", "retain", "ra", "wf")),
+    *("forget_truth_ratio", "retain_Truth_Ratio", "ra_Truth_Ratio", "wf_Truth_Ratio"),
+    *("exact_memorization", "extraction_strength", "model_utility", "privleak", "forget_quality"),
+    *ATTACKS,
+}
+"""All names of a published log but mia_reference and mia_gradnorm, which need more than a pass."""
+
+
+def test_a_tofu_log_has_the_published_layout():
+    suite = SUITES["tofu"]
+    log = json.loads(json.dumps(suite.full_log(tofu(), suite.log(tofu(7)))))
+    assert set(log) >= PUBLISHED
+    assert set(log) - PUBLISHED == {"extraction_strength_exact", "forget_quality_distance"}
+    assert list(log["ra_Q_A_PERT_Prob"]["value_by_index"]["5"]) == ["prob", "avg_loss"]
+    assert len(log["wf_Q_A_PERT_Prob"]["value_by_index"]["0"]["avg_loss"]) == 3
+    shown = log["forget_Q_A_ROUGE"]["value_by_index"]["2"]
+    assert shown["input"] == "Q2?" and shown["generation"] == "Said."
+    assert {"forget", "holdout", "auc", "agg_value"} == set(log["mia_min_k"])
+
+
+def test_aggregates_of_a_log_follow_from_its_items():
+    suite = SUITES["tofu"]
+    reference = suite.log(tofu(7))
+    log = json.loads(json.dumps(suite.full_log(tofu(), reference)))
+    again = summarize_tofu_log(log, reference)
+    for name, value in again.items():
+        assert log[name]["agg_value"] == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_summary_has_the_suites_numbers_against_gold_or_a_log():
+    gold = tofu(7)
+    own, of_log = summarize(tofu(), gold), summarize(tofu(), SUITES["tofu"].log(gold))
+    assert own == of_log
+    assert {"model_utility", "privleak", "membership_auc", "forget_ks_p"} <= set(own)
+    alone = summarize(tofu())
+    assert "model_utility" in alone and not {"privleak", "forget_ks_p"} & set(alone)
+    items = tofu().of("forget")
+    strength = np.mean([i.scores["extraction_strength_exact"] for i in items])
+    assert own["extraction_strength"] == pytest.approx(strength)
+
+
+def test_a_muse_log_reads_its_panels():
+    groups = "forget_knowmem retain_knowmem verbmem privleak_forget privleak_holdout".split()
+    items = tuple(item(g, 10 * n + k, wrong=0) for n, g in enumerate(groups) for k in range(4))
+    evaluation, suite = Evaluation(items, float("nan"), "muse"), SUITES["muse"]
+    log = suite.full_log(evaluation, None)
+    assert set(log) == {
+        *("forget_knowmem_ROUGE", "retain_knowmem_ROUGE", "forget_verbmem_ROUGE"),
+        *("exact_memorization", "extraction_strength", "extraction_strength_exact"),
+        *ATTACKS,
+    }
+    with pytest.warns(UserWarning, match="privleak"):
+        found = summarize_muse_log(log, None)
+    wanted = np.mean([i.scores["rougeL_f1"] for i in evaluation.of("verbmem")])
+    assert found["forget_verbmem_ROUGE"] == pytest.approx(wanted)
+    assert summarize(evaluation)["forget_verbatim"] == pytest.approx(wanted)
