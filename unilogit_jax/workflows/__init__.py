@@ -4,6 +4,7 @@
 from unilogit_jax.hosts import agreed
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, read_json
+from unilogit_jax.workflows._continue import continued
 from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows.compare import compare
 from unilogit_jax.workflows.evaluate import ask, evaluate
@@ -16,6 +17,7 @@ from unilogit_jax.workflows.unlearn import unlearn
 __all__ = [
     "ask",
     "compare",
+    "continued",
     "evaluate",
     "export",
     "finetune",

@@ -187,6 +187,7 @@ FILES = (
     ("summary.json", "every number of the table"),
     ("eval/", "every question with its scores and answers, per model"),
     ("checkpoints/", "weights and optimizer per stage; what --resume reads"),
+    ("ledger.json", "the requests served: when, how many rows, their digest; not the rows"),
     ("log.txt", "everything that was printed"),
     ("env.json", "versions, command line, times"),
 )

@@ -6,9 +6,11 @@ from typing import Any
 
 from unilogit_jax.config import Experiment, dump_config, method_label
 from unilogit_jax.evaluation import Evaluator
-from unilogit_jax.hosts import by_first
+from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
+from unilogit_jax.run.ledger import write_ledger
+from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._results import Results, show, write_all
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
@@ -72,7 +74,23 @@ def unlearn(
             with console.stage(f"evaluating {column}"):
                 results.evaluations[column] = evaluator(params)
         _finish(run, console, results, title=title, experiment=experiment)
+        earlier = agreed(lambda: served_before(experiment))
+        by_first(lambda: _enter(run, prepared, earlier))
     return run
+
+
+def _enter(run: RunFolder, prepared: Prepared, earlier: list[dict[str, object]]) -> None:
+    """Notes the request in the run's ledger."""
+    experiment = prepared.experiment
+    write_ledger(
+        run.path,
+        [(row.question, row.answer) for row in prepared.task.forget],
+        earlier=earlier,
+        name=experiment.name,
+        forget=experiment.data.forget or prepared.task.name,
+        method=method_label(experiment.method),
+        run=str(run.path),
+    )
 
 
 def _finish(
