@@ -135,6 +135,16 @@ class Remote:
         with self._written() as (system, path):
             system.put_file(str(file), path)
 
+    def download(self, file: Path) -> None:
+        """Copies it to a file of this machine.
+
+        Raises:
+          FileNotFoundError: there is no such object.
+
+        """
+        with self._told("read") as (system, path):
+            system.get_file(path, str(file))
+
     @contextmanager
     def marked(self) -> "Iterator[Remote]":
         """Puts an object of a new name into the folder, and takes it away again.

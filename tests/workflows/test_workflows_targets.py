@@ -9,6 +9,7 @@ from unilogit_jax import cli
 from unilogit_jax.config import load_config
 from unilogit_jax.data import ngram_log_odds
 from unilogit_jax.run import RunFolder
+from unilogit_jax.train import ReferenceCache
 from unilogit_jax.types import FORGET, IGNORE
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._runs import load_stage
@@ -34,11 +35,19 @@ def test_ngrams_are_those_of_the_retain_rows(overrides):
     assert "ref_log_odds" in found and "logit_tau" not in before[FORGET]
 
 
-def test_a_reference_is_asked_for_every_label(overrides, other):
+def test_a_reference_is_asked_for_every_label(overrides, other, tmp_path):
     words = ("method.tau=reference", f"method.tau_weights={other}")
     prepared = prepare(load_config("toy", *overrides, *words))
     check_targets(prepared)
-    found = with_targets(prepared, prepared.experiment.method, {})[FORGET]["logit_tau"]
+    said = []
+    cache = ReferenceCache(folder=tmp_path, model={}, version="1", warn=said.append)
+    found, kept = (
+        with_targets(prepared, prepared.experiment.method, {}, cache)[FORGET]["logit_tau"]
+        for _ in range(2)
+    )
+    (place,) = tmp_path.iterdir()
+    assert place.name.startswith("tau-") and not said
+    np.testing.assert_array_equal(found, kept)
     model, params = load_stage(RunFolder.open(other), mesh=prepared.mesh)
     rows = prepared.forget
     logits = model.apply({"params": params}, jnp.asarray(rows.tokens[:8])).logits()

@@ -28,10 +28,14 @@ def check_empty(folder: AnyPath) -> None:
 
 
 @contextmanager
-def complete_folder(folder: AnyPath) -> Iterator[Path]:
+def complete_folder(folder: AnyPath, *, last: tuple[str, ...] = LAST) -> Iterator[Path]:
     """A folder to write into, beside `folder`, which gets that name once all went well.
 
     For an object store it is a temporary folder of this machine, which is uploaded then.
+
+    Args:
+      folder: on a disk one that is missing or empty.
+      last: names of files that are uploaded after the others.
 
     Raises:
       WeightsError: for an OSError inside, with its cause; nothing is left behind.
@@ -49,7 +53,7 @@ def complete_folder(folder: AnyPath) -> Iterator[Path]:
         try:
             with tempfile.TemporaryDirectory() as room:
                 yield Path(room)
-                upload_folder(Path(room), folder, last=LAST)
+                upload_folder(Path(room), folder, last=last)
         except StorageError as error:
             raise WeightsError(str(error)) from None
         except OSError as error:

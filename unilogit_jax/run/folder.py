@@ -24,6 +24,7 @@ class RunFolder:
     status        running, done or failed: why    plots/*.png   report.html
     log.txt       what the console said           summary.json  the final numbers
     metrics.jsonl one object per logged step      tokenizer/    of a model made from scratch
+    references/   what the start model says
     """
 
     path: AnyPath
@@ -126,6 +127,11 @@ class RunFolder:
     def checkpoints(self) -> AnyPath:
         """Folder of checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def references(self) -> AnyPath:
+        """Folder of what the start model says of the rows."""
+        return self.path / "references"
 
     @property
     def eval(self) -> AnyPath:

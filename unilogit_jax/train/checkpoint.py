@@ -9,13 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.train.event_loops import patient_event_loops
+from unilogit_jax.train.fingerprint import marks_of
 from unilogit_jax.train.quiet import quiet_failures
 
 
@@ -106,7 +103,7 @@ class Checkpoints:
         """
         ocp = self._ocp
         items: dict[str, Any] = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
-        marks = {name: _marks(tree) for name, tree in trees.items()}
+        marks = {name: marks_of(tree) for name, tree in trees.items()}
         if self._before_save is not None:
             self._before_save()
         items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
@@ -183,7 +180,7 @@ class Checkpoints:
                 f"Delete that folder to fall back on an earlier one. ({_reason(error)})"
             ) from error
         for name in targets:
-            if _marks(read[name]) != read["facts"]["fingerprints"].get(name):
+            if marks_of(read[name]) != read["facts"]["fingerprints"].get(name):
                 raise CheckpointError(
                     f"checkpoint {where} is damaged: its {name} are not those that were saved. "
                     "Delete that folder to fall back on an earlier one."
@@ -203,29 +200,6 @@ def steps_in(folder: AnyPath) -> list[int]:
         )
     except OSError:
         return []
-
-
-@jax.jit
-def fingerprint(tree: Any) -> Any:
-    """One uint32 per array: the sum of its bits, modulo 2^32.
-
-    Integer sums do not depend on their order, so the number is the same on any mesh.
-    """
-
-    def mark(x: jax.Array) -> jax.Array:
-        if jnp.issubdtype(x.dtype, jnp.bool_):
-            x = x.astype(jnp.uint8)
-        unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
-        bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-        # Weighting by position (odd, hence invertible) makes a swap of two values visible too.
-        place = jax.lax.iota(jnp.uint32, bits.size).reshape(bits.shape)
-        return jnp.sum(bits * (2 * place + np.uint32(1)), dtype=jnp.uint32)
-
-    return jax.tree.map(mark, tree)
-
-
-def _marks(tree: Any) -> list[int]:
-    return [int(x) for x in jax.tree.leaves(fingerprint(tree))]
 
 
 def _known_to_orbax(folder: AnyPath) -> Any:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a method needs of the frozen start model, computed once before training."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method, Needs
 from unilogit_jax.ops import label_log_odds, top_tokens
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
+from unilogit_jax.train.kept_arrays import collect
 from unilogit_jax.train.objective import ApplyFn
+from unilogit_jax.train.reference_cache import Question, ReferenceCache
 from unilogit_jax.types import FORGET, Batch, Head, ModelOutput
 
 References = dict[int, dict[str, Float[np.ndarray, "B ..."] | Int[np.ndarray, "B ..."]]]
@@ -69,6 +71,7 @@ def reference_for(
     *,
     batch_size: int,
     mesh: Mesh,
+    cache: ReferenceCache | None = None,
 ) -> tuple[References, Head | None]:
     """Runs the reference over the rows, once.
 
@@ -80,27 +83,31 @@ def reference_for(
       rows: set -> rows.
       batch_size: rows per forward pass.
       mesh: where to run.
+      cache: where answers are kept; None computes them and holds them in memory.
 
     Returns:
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
       Where the method wants `logit_tau` of forget rows, the caller has to add it.
 
     """
-    references: References = {}
-    head = None
-    for which, own in rows.items():
-        names = names_of(method.needs, which)
-        if not names:
-            continue
-        references[which], head = _run(
-            names, method.needs, apply_fn, params, own, which, batch_size, mesh
-        )
-    needed = method.needs.ref_hidden and method.needs.layer is None
-    return references, head if needed else None
+    needs, ask = method.needs, _Asking(apply_fn, params, batch_size, mesh)
+    references: References = {
+        which: ask.answer(Question(own, which, names, needs.ref_top, needs.layer), cache)
+        for which, own in rows.items()
+        if (names := names_of(needs, which))
+    }
+    needed = needs.ref_hidden and needs.layer is None
+    return references, ask.head(next(iter(rows.values()))) if needed else None
 
 
 def log_odds_under(
-    apply_fn: ApplyFn, params: Any, rows: Rows, *, batch_size: int, mesh: Mesh
+    apply_fn: ApplyFn,
+    params: Any,
+    rows: Rows,
+    *,
+    batch_size: int,
+    mesh: Mesh,
+    cache: ReferenceCache | None = None,
 ) -> Float[np.ndarray, "B L"]:
     """The labels' log-odds under some model; 0 where there is no label.
 
@@ -110,40 +117,52 @@ def log_odds_under(
       rows: whose labels.
       batch_size: rows per forward pass.
       mesh: where to run.
+      cache: as in `reference_for`, of that model.
 
     """
     name = "ref_log_odds"
-    values, _ = _run((name,), Needs(), apply_fn, params, rows, FORGET, batch_size, mesh)
-    return values[name]
+    ask = _Asking(apply_fn, params, batch_size, mesh)
+    return ask.answer(Question(rows, FORGET, (name,)), cache)[name]
 
 
-def _run(
-    names: tuple[str, ...],
-    needs: Needs,
-    apply_fn: ApplyFn,
-    params: Any,
-    rows: Rows,
-    which: int,
-    batch_size: int,
-    mesh: Mesh,
-) -> tuple[dict[str, np.ndarray], Head]:
-    @jax.jit
-    def forward(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], Head]:
-        output = apply_fn(params, batch)
-        found = _look(output, batch, needs.ref_top, mesh) if needs.layer is None else {}
-        found["ref_hidden"] = output.hidden
-        return {name: found[name] for name in names}, output.head
+class _Asking(NamedTuple):
+    """Forward passes of a model over rows."""
 
-    chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    head: Any = None
-    for start in range(0, len(rows), batch_size):
-        # The last chunk is filled by repeating rows, so that one compilation serves all.
-        picked = np.arange(start, start + batch_size) % len(rows)
-        batch = assemble([(rows, picked, {})], np.full(batch_size, which, np.int32))
-        values, head = forward(params, put_batch(batch, mesh))
-        for name, parts in chunks.items():
-            parts.append(fetch(values[name]))
-    return {name: np.concatenate(parts)[: len(rows)] for name, parts in chunks.items()}, head
+    apply_fn: ApplyFn
+    params: Any
+    batch_size: int
+    mesh: Mesh
+
+    def answer(self, question: Question, cache: ReferenceCache | None) -> dict[str, np.ndarray]:
+        """The arrays asked for: kept ones, or new ones."""
+        if cache is not None:
+            return cache.answer(question, self.params, lambda: self._pieces(question))
+        return collect(self._pieces(question), len(question.rows), None).arrays
+
+    def head(self, rows: Rows) -> Head:
+        """The model's head. Nothing else is asked for, so the compiler leaves out the rest."""
+        head = jax.jit(lambda params, batch: self.apply_fn(params, batch).head)
+        return head(self.params, self._batch(rows, FORGET, 0))
+
+    def _pieces(self, question: Question) -> Iterator[dict[str, np.ndarray]]:
+        rows, which, names, top, layer = question
+
+        @jax.jit
+        def forward(params: Any, batch: Batch) -> dict[str, jax.Array]:
+            output = self.apply_fn(params, batch)
+            found = _look(output, batch, top, self.mesh) if layer is None else {}
+            found["ref_hidden"] = output.hidden
+            return {name: found[name] for name in names}
+
+        for start in range(0, len(rows), self.batch_size):
+            values = forward(self.params, self._batch(rows, which, start))
+            yield {name: fetch(values[name])[: len(rows) - start] for name in names}
+
+    def _batch(self, rows: Rows, which: int, start: int) -> Batch:
+        # The last batch is filled by repeating rows, so that one compilation serves all.
+        picked = np.arange(start, start + self.batch_size) % len(rows)
+        sets = np.full(self.batch_size, which, np.int32)
+        return put_batch(assemble([(rows, picked, {})], sets), self.mesh)
 
 
 def _look(output: ModelOutput, batch: Batch, k: int, mesh: Mesh) -> dict[str, jax.Array]:

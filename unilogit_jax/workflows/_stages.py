@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from unilogit_jax import models
+from unilogit_jax import __version__, models
 from unilogit_jax.accelerators import accelerator_of
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import ConfigError
@@ -16,6 +16,7 @@ from unilogit_jax.methods import Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
     Checkpoints,
+    ReferenceCache,
     Stage,
     Watch,
     fit,
@@ -25,7 +26,7 @@ from unilogit_jax.train import (
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program, up_to
-from unilogit_jax.workflows._targets import with_targets
+from unilogit_jax.workflows._targets import facts_of, with_targets
 
 _SMALL_STEPS = (
     "stage {name}: most steps are below half the rounding unit of the bfloat16 weights (below_ulp "
@@ -73,6 +74,12 @@ def unlearn_stage(
     configuration asks for it, weights are evaluated on the way; `before` are the numbers of
     `start`.
     """
+    cache = ReferenceCache(
+        folder=run.references,
+        model=facts_of(prepared.model.config),
+        version=__version__,
+        warn=console.warn,
+    )
     references, ref_head = reference_for(
         method,
         models.apply_fn(up_to(prepared.model, method.needs.layer)),
@@ -80,8 +87,9 @@ def unlearn_stage(
         prepared.rows(method),
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
+        cache=cache,
     )
-    references = with_targets(prepared, method, references)
+    references = with_targets(prepared, method, references, cache)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )

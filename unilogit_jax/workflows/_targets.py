@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each forget token's own label probability, for methods that want one; computed once."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from unilogit_jax.errors import ConfigError
 from unilogit_jax.hosts import agreed
 from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
-from unilogit_jax.train import References, log_odds_under
+from unilogit_jax.train import ReferenceCache, References, log_odds_under
 from unilogit_jax.types import FORGET
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._runs import (
@@ -40,20 +41,37 @@ def check_targets(prepared: Prepared) -> None:
             _check_same_tokens(prepared, _source(method))
 
 
-def with_targets(prepared: Prepared, method: Method, references: References) -> References:
-    """The references, with `logit_tau` of the forget rows where the method wants it."""
+def with_targets(
+    prepared: Prepared,
+    method: Method,
+    references: References,
+    cache: ReferenceCache | None = None,
+) -> References:
+    """The references, with `logit_tau` of the forget rows where the method wants it.
+
+    What another model says of them is kept in `cache`.
+    """
     if not method.needs.tau:
         return references
-    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method)}
+    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method, cache)}
     return {**references, FORGET: own}
 
 
-def _logit_tau(prepared: Prepared, method: Method) -> Float[np.ndarray, "B L"]:
+def facts_of(config: models.DecoderConfig) -> dict[str, Any]:
+    """What decides how a model computes, for a `ReferenceCache`."""
+    facts = asdict(config)
+    del facts["hf_config"]  # only passed on to exports
+    return facts
+
+
+def _logit_tau(
+    prepared: Prepared, method: Method, cache: ReferenceCache | None
+) -> Float[np.ndarray, "B L"]:
     if method.needs.tau == "ngram":
         assert prepared.retain is not None  # `check_targets` has seen to it
         size = prepared.model.config.vocab_size
         return ngram_log_odds(prepared.retain, prepared.forget, vocab_size=size)
-    return _under_reference(prepared, _source(method), prepared.forget)
+    return _under_reference(prepared, _source(method), prepared.forget, cache)
 
 
 def _source(method: Any) -> str:
@@ -61,7 +79,9 @@ def _source(method: Any) -> str:
     return method.tau_weights
 
 
-def _under_reference(prepared: Prepared, source: str, rows: Rows) -> Float[np.ndarray, "B L"]:
+def _under_reference(
+    prepared: Prepared, source: str, rows: Rows, cache: ReferenceCache | None
+) -> Float[np.ndarray, "B L"]:
     """What a model that never saw the rows says of them; its weights are dropped again."""
     experiment, mesh = prepared.experiment, prepared.mesh
     types: dict[str, Any] = experiment.model.model_dump(include={"dtype", "param_dtype"})
@@ -72,8 +92,15 @@ def _under_reference(prepared: Prepared, source: str, rows: Rows) -> Float[np.nd
         return models.load(source, mesh=mesh, attention=experiment.model.attention, **types)
 
     model, params = agreed(load)
+    if cache is not None:
+        cache = replace(cache, model=facts_of(model.config), source=source)
     return log_odds_under(
-        models.apply_fn(model), params, rows, batch_size=experiment.eval.batch_size, mesh=mesh
+        models.apply_fn(model),
+        params,
+        rows,
+        batch_size=experiment.eval.batch_size,
+        mesh=mesh,
+        cache=cache,
     )
 
 
