@@ -26,7 +26,7 @@ class Collected(NamedTuple):
 
     arrays: Arrays
     entries: dict[str, dict[str, Any]]
-    """Name -> file, shape, dtype and checksum; of all arrays, or none."""
+    """Name -> shape, dtype and checksum of NAME.npy; of all arrays, or none."""
     problem: OSError | None
     """Why they are not in files, where they were to be."""
 
@@ -107,8 +107,7 @@ class _Growing:
 
     def finish(self) -> np.ndarray:
         """The array."""
-        if self._filled != self._shape[0]:
-            raise AssertionError(f"{self._filled} rows came of {self._shape[0]}")
+        assert self._filled == self._shape[0], f"{self._filled} rows came of {self._shape[0]}"
         if self._memory is None and self._held:
             self._spill()
         if self._memory is None:
@@ -122,9 +121,7 @@ class _Growing:
 
     def entry(self) -> dict[str, Any]:
         """What has to be known to read the file."""
-        assert self._path is not None
         return {
-            "file": self._path.name,
             "shape": list(self._shape),
             "dtype": self._dtype.name,
             "sha256": self._sha256.hexdigest(),

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,8 @@ class ReferenceCache:
 
         """
         made_of = self._made_of(question, params)
-        place = self.folder / self._name(question)
-        found = self._kept(place, made_of)
+        place = self.folder / self._name(question, made_of["rows"])
+        found = self._kept(place, made_of, question.names)
         return self._make(place, made_of, make(), len(question.rows)) if found is None else found
 
     def _made_of(self, question: Question, params: Any) -> dict[str, str]:
@@ -104,12 +104,12 @@ class ReferenceCache:
             "version": f"{self.version} {VERSION}",
         }
 
-    def _name(self, question: Question) -> str:
+    def _name(self, question: Question, rows: str) -> str:
         """The folder of an answer: one for each that a run can need at a time.
 
         So what is stale has the place of what replaces it.
         """
-        rows, which, names, top, layer = question
+        _, which, names, top, layer = question
         short = {"ref_log_odds": "log_odds", "ref_hidden": "hidden"}
         words = [SETS[which], *(short[name] for name in names if name in short)]
         words += [f"top{top}"] * bool(top) + [f"layer{layer}"] * (layer is not None)
@@ -117,15 +117,17 @@ class ReferenceCache:
             words.insert(0, f"tau-{_digest(self.source)[:8]}")
         if which not in (FORGET, RETAIN):
             # Methods have other answers of their own to the same questions.
-            words.append(_digest([], rows.tokens, rows.labels)[:8])
+            words.append(rows[:8])
         return "-".join(words)
 
-    def _kept(self, place: AnyPath, made_of: Mapping[str, str]) -> Arrays | None:
+    def _kept(
+        self, place: AnyPath, made_of: Mapping[str, str], names: Sequence[str]
+    ) -> Arrays | None:
         """The arrays, if every process can read them; else the first one makes room for others."""
 
         def look() -> tuple[Arrays, str]:
             try:
-                return _read(place, made_of), "fine"
+                return _read(place, made_of, names), "fine"
             except _Unusable as error:
                 return {}, str(error)
 
@@ -159,7 +161,7 @@ class ReferenceCache:
         return arrays
 
 
-def _read(place: AnyPath, made_of: Mapping[str, str]) -> Arrays:
+def _read(place: AnyPath, made_of: Mapping[str, str], names: Sequence[str]) -> Arrays:
     """The kept arrays; raises _Unusable."""
     try:
         # Listing a folder makes NFS look at it anew.
@@ -173,32 +175,29 @@ def _read(place: AnyPath, made_of: Mapping[str, str]) -> Arrays:
     try:
         manifest = json.loads(text)
         before, entries = dict(manifest["made_of"]), dict(manifest["arrays"])
-        files = {name: str(entry["file"]) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         raise _Unusable(f"{place / MANIFEST} is damaged") from None
     if other := [what for what, mark in made_of.items() if before.get(what) != mark]:
         raise _Unusable(f"{place} was made with other {' and '.join(other)}")
-    # One reader of a shared disk checks for all.
-    check = is_first() or isinstance(place, Remote)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
-        arrays = {}
-        for name, file in files.items():
-            try:
-                path = _on_disk(place / file, Path(room))
-                arrays[name] = map_array(path, entries[name], check=check)
-            except StorageError as error:
-                raise _Unusable(f"{error}".rstrip(".")) from error
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise _Unusable(f"{place / file} is damaged ({error})") from error
-    return arrays
+    if isinstance(place, Remote):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
+            return {name: _mapped(place, name, entries, Path(room)) for name in names}
+    return {name: _mapped(place, name, entries, place) for name in names}
 
 
-def _on_disk(path: AnyPath, room: Path) -> Path:
-    """A file that can be mapped."""
-    if isinstance(path, Remote):
-        path.download(room / path.name)
-        return room / path.name
-    return path
+def _mapped(place: AnyPath, name: str, entries: Mapping[str, Any], room: Path) -> np.ndarray:
+    """One kept array; `room` is where its file can be mapped."""
+    path = place / f"{name}.npy"
+    try:
+        if isinstance(path, Remote):
+            path.download(room / path.name)
+        # One reader of a shared disk checks for all.
+        check = is_first() or isinstance(path, Remote)
+        return map_array(room / path.name, entries[name], check=check)
+    except StorageError as error:
+        raise _Unusable(f"{error}".rstrip(".")) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _Unusable(f"{path} is damaged ({error})") from error
 
 
 def _without_name(pieces: Iterable[Arrays], rows: int) -> Collected:
