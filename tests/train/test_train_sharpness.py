@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sharp forget gradient: that of its formula, on any mesh, in parts, packed, resumed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import ClassVar
 
@@ -131,7 +131,7 @@ def sharpened(method):
         sharp: ClassVar[bool] = True
         rho: float = 0.0
 
-    return Sharp(**{name: getattr(method, name) for name in method.__dataclass_fields__})
+    return Sharp(**{field.name: getattr(method, field.name) for field in fields(method)})
 
 
 @pytest.mark.parametrize(
