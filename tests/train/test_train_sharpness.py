@@ -205,11 +205,17 @@ def test_adapters_go_uphill_and_the_model_below_them_stays(rig):
 
 
 def test_a_resumed_run_is_the_same_run(rig, tmp_path):
+    def batch_at(i):
+        if i == 3:
+            raise InterruptedError
+        return part.batches(i)
+
     whole, lines = rig(ONE, NpoSam(rho=0.1), steps=4).run(tmp_path / "a")
     part = rig(ONE, NpoSam(rho=0.1), steps=4)
-    part.run(tmp_path / "b", replace(part.stage(), steps=2))
+    with pytest.raises(InterruptedError):
+        part.run(tmp_path / "b", part.stage(batch_at=batch_at))
     again, rest = rig(ONE, NpoSam(rho=0.1), steps=4).run(tmp_path / "b")
-    assert rest == lines[2:]
+    assert rest == lines[2:], "resumed after update 2, the newest checkpoint"
     for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(again.params), strict=True):
         assert np.array_equal(a, b)
 
