@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unilogit_jax.config.method_card import MethodCard, method_card
 from unilogit_jax.methods import METHODS, Needs
+from unilogit_jax.train import gradients_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods-list.md"
 
@@ -65,11 +66,12 @@ def _keys(card: MethodCard) -> str:
 
 
 def _cost(card: MethodCard) -> str:
-    """Sets of rows that an update looks at, of which Unilogit's looks at two."""
-    needs: Needs = METHODS[card.name]().needs
+    """Sets of rows that an update looks at, of which Unilogit's looks at two, times gradients."""
+    method = METHODS[card.name]()
+    needs: Needs = method.needs
     others = needs.alternates - {"none", "retain_refusal"}
     sets = needs.forget + bool(others) + 1 + ("retain_refusal" in needs.alternates)
-    return COUNTED.get(card.name, f"{sets / 2:.2f}")
+    return COUNTED.get(card.name, f"{sets / 2 * gradients_of(method):.2f}")
 
 
 def _papers(card: MethodCard) -> str:

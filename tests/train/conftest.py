@@ -119,9 +119,8 @@ class Rig:
             shardings=shardings,
             trainable=self.trainable,
         )
-        return Stage(
-            name="unlearn", step_fn=step_fn, batch_at=self.batches, mesh=self.mesh, **options
-        )
+        options = {"batch_at": self.batches} | options
+        return Stage(name="unlearn", step_fn=step_fn, mesh=self.mesh, **options)
 
     def run(self, folder, stage: Stage | None = None):
         """The final state and the logged lines."""

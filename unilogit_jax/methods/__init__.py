@@ -26,6 +26,7 @@ from unilogit_jax.methods.jensun import JensUn
 from unilogit_jax.methods.kl_min import KlMin
 from unilogit_jax.methods.me import Me
 from unilogit_jax.methods.npo import Npo
+from unilogit_jax.methods.npo_sam import NpoSam
 from unilogit_jax.methods.pdu import Pdu
 from unilogit_jax.methods.rmu import Rmu
 from unilogit_jax.methods.satimp import SatImp
@@ -38,6 +39,7 @@ from unilogit_jax.methods.wga import Wga
 METHODS = {
     "unilogit": Unilogit,
     "npo": Npo,
+    "npo_sam": NpoSam,
     "undial": Undial,
     "grad_diff": GradDiff,
     "grad_ascent": GradAscent,
@@ -82,6 +84,7 @@ __all__ = [
     "Method",
     "Needs",
     "Npo",
+    "NpoSam",
     "Pdu",
     "Rmu",
     "SatImp",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the methods share: means over a set, sums over answers, the retain term, a base class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -36,6 +36,9 @@ class Unlearning:
     pairs: ClassVar[bool] = False
     """Whether the loss joins two answers to one question, which have to be in one part of a
     batch then."""
+    sharp: ClassVar[bool] = False
+    """Whether the forget gradient is taken a step of length `rho` uphill, `rho` being a field: at
+    the weights nearby where the forget loss is largest. An update costs three then."""
 
     name: str = ""
     label: str = ""
@@ -112,6 +115,13 @@ class Unlearning:
         """Such a forget loss, times its weight."""
         del state
         return jnp.zeros((), stats.log_odds.dtype)
+
+    def terms(self) -> tuple["Unlearning", "Unlearning"]:
+        """The forget term alone and the retain term alone, for a `sharp` method.
+
+        A loss of more than the two has to say to which the others belong.
+        """
+        return replace(self, retain_weight=0.0), replace(self, forget_weight=0.0)
 
     def weigh(self, batch: Batch) -> Batch:
         """The batch as it is."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refusal tuning with answer preservation (Yuan et al. 2024, arXiv:2410.08109)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from jaxtyping import Array, Float
@@ -62,6 +62,11 @@ class IdkAp(Unlearning):
             beta=self.beta,
         )
         return self.ap_weight * answer_mean(values, stats, RETAIN)
+
+    def terms(self) -> tuple["IdkAp", "IdkAp"]:
+        """Answer preservation belongs to the retain term."""
+        forget = replace(self, retain_weight=0.0, ap_weight=0.0)
+        return forget, replace(self, forget_weight=0.0)
 
     def __call__(self, stats: TokenStats, state: Any) -> Result:
         """Loss and numbers; answer preservation counts to the retain loss."""

@@ -18,6 +18,7 @@ def update_flops(
     *,
     frozen: bool = False,
     layer: int | None = None,
+    gradients: int = 1,
 ) -> int:
     """Floating-point operations of the matmuls of one update, forward and backward.
 
@@ -32,6 +33,7 @@ def update_flops(
       supervised: tokens with a label.
       frozen: adapters are trained; their own operations are left out.
       layer: the forward pass ends behind this layer, and there is no head; None: it does not.
+      gradients: how many an update takes, each with a forward pass.
 
     Example:
       >>> config = DecoderConfig.scratch(vocab_size=16, width=8, layers=1, heads=2)
@@ -48,7 +50,7 @@ def update_flops(
     pairs += (layers - local) * sum(_pairs(n, None) for n in lengths)
     attention = 4 * config.heads * config.head_dim * pairs
     forward = 2 * linear * sum(lengths) + 2 * head * supervised + attention
-    return forward * (2 if frozen else 3)
+    return forward * (2 if frozen else 3) * gradients
 
 
 @cache

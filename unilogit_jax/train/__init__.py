@@ -9,6 +9,7 @@ from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_sched
 from unilogit_jax.train.reference import References, log_odds_under, reference_for
 from unilogit_jax.train.reference_cache import ReferenceCache
 from unilogit_jax.train.rounding import stochastic_round
+from unilogit_jax.train.sharpness import gradients_of
 from unilogit_jax.train.state import TrainState, init_state
 from unilogit_jax.train.step import make_step
 from unilogit_jax.train.trainable import EVERYTHING, Trainable, choose_trainable
@@ -29,6 +30,7 @@ __all__ = [
     "count_steps",
     "fingerprint",
     "fit",
+    "gradients_of",
     "init_state",
     "log_odds_under",
     "make_optimizer",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from unilogit_jax.methods import Comparison, Given, Method, Structured
+from unilogit_jax.methods import Comparison, Given, Method, Structured, Unlearning
 from unilogit_jax.ops import (
     HeadSharding,
     Teacher,
@@ -23,7 +23,7 @@ from unilogit_jax.ops import (
     top_tokens,
 )
 from unilogit_jax.sharding import head_sharding
-from unilogit_jax.types import SETS, Batch, Head, ModelOutput, TokenStats
+from unilogit_jax.types import RETAIN, SETS, Batch, Head, ModelOutput, TokenStats
 
 ApplyFn = Callable[..., ModelOutput]
 """(params, batch), or (params, batch, frozen) where some weights are not trained."""
@@ -72,6 +72,7 @@ def batch_loss(
     ref_head: Head | None = None,
     method_state: Any = (),
     counts: Counts | None = None,
+    logged: Method | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """A method's loss of a batch and its metrics, the cheapest way it allows.
 
@@ -83,14 +84,18 @@ def batch_loss(
       ref_head: the frozen reference's head, where the method has a teacher.
       method_state: the method's state.
       counts: those of the whole batch, where this is a part.
+      logged: whose numbers are returned, where `method` is one term of its loss.
 
     """
     counts = count_sets(batch) if counts is None else counts
+    logged = method if logged is None else logged
     look = _Look(method, output, batch, mesh, counts, ref_head)
     if method.needs.layer is not None:
         # The forward pass ended there: no head has been looked through.
         found = {"hidden": output.hidden, "ref_hidden": batch.ref_hidden}
-        return method(replace(look.blank(), **found), method_state)
+        stats = replace(look.blank(), **found)
+        loss, numbers = method(stats, method_state)
+        return loss, numbers if logged is method else logged(stats, method_state)[1]
     if not isinstance(method, Structured):
         every = frozenset(range(1, SETS))
         return method(look.statistics(every), method_state)
@@ -105,13 +110,16 @@ def batch_loss(
     for comparison in method.comparisons:
         mean, m = look.compared(comparison)
         which = comparison.which
-        total = total + method.set_weights[which] * mean
+        if method.set_weights[which] != 0:
+            total = total + method.set_weights[which] * mean
         means[which] = means[which] + mean
         log_odds = _filled(log_odds, m)
     extras = {}
     if method.answer_sets:
-        stats = look.statistics(method.answer_sets)
-        total = total + method.answer_loss(stats, method_state)
+        live = not _weighs_nothing(method)
+        stats = look.statistics(method.answer_sets, live=live)
+        if live:
+            total = total + method.answer_loss(stats, method_state)
         log_odds, extras = _filled(log_odds, stats.log_odds), stats.extras
     idle = {w for w, weight in method.set_weights.items() if weight == 0}
     idle = (idle & method.token_sets) - method.answer_sets
@@ -121,7 +129,7 @@ def batch_loss(
     # The same numbers once more, for the log; the gradient is that of `total` alone.
     seen = jax.lax.stop_gradient((log_odds, extras, means))
     stats = replace(look.blank(), log_odds=seen[0], extras=seen[1], compared=seen[2])
-    return total, method(stats, method_state)[1]
+    return total, logged(stats, method_state)[1]
 
 
 class _Look(NamedTuple):
@@ -245,6 +253,13 @@ class _Look(NamedTuple):
             label_logprob=-jax.nn.softplus(-log_odds),
             tail_logprob=tail,
         )
+
+
+def _weighs_nothing(method: Method) -> bool:
+    """Whether the loss of answers is a forget loss of weight 0."""
+    if not isinstance(method, Unlearning) or RETAIN in method.answer_sets:
+        return False
+    return method.forget_weight == 0
 
 
 def _in_loss(method: Structured, batch: Batch, counts: Counts) -> Float[Array, "B L"]:

@@ -8,16 +8,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from unilogit_jax.methods import Method, Structured
+from unilogit_jax.methods import Method, Structured, Unlearning
+from unilogit_jax.train.accumulate import Sums, accumulate
 from unilogit_jax.train.objective import ApplyFn, Metrics, batch_loss, count_sets, weighed
 from unilogit_jax.train.rounding import add_updates, below_ulp, widen
+from unilogit_jax.train.sharpness import radius_of, sharp_gradients
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.train.trainable import EVERYTHING, Trainable
 from unilogit_jax.types import Batch
+
+UPHILL = np.uint32(2**32 - 1)
+"""Folded into the key of an update's rounding for a step that is taken back: no leaf's number."""
 
 
 def make_step(
@@ -61,34 +67,45 @@ def make_step(
       takes shapes, to compile ahead of time.
 
     """
+    rho = radius_of(method)
 
     def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
         batch = weighed(method, batch)
         counts = count_sets(batch)
         trained = trainable.pick(state.params)
 
-        def gradients(part: Batch, number: Any) -> _Sums:
+        def loss_of(
+            method: Method, trained: Any, part: Batch, number: Any, *, logged: Method | None = None
+        ) -> tuple[Float[Array, ""], Metrics]:
             keys = {}
             if seed is not None:
                 key = jax.random.fold_in(jax.random.key(seed), state.step)
                 keys["key"] = key if microbatches == 1 else jax.random.fold_in(key, number)
+            return batch_loss(
+                method,
+                apply_fn(trainable.put(state.params, trained), part, *frozen, **keys),
+                part,
+                mesh,
+                ref_head=state.ref_head,
+                method_state=state.method_state,
+                counts=counts,
+                logged=logged,
+            )
 
-            def loss_fn(trained: Any) -> tuple[Float[Array, ""], Metrics]:
-                params = trainable.put(state.params, trained)
-                return batch_loss(
-                    method,
-                    apply_fn(params, part, *frozen, **keys),
-                    part,
-                    mesh,
-                    ref_head=state.ref_head,
-                    method_state=state.method_state,
-                    counts=counts,
-                )
+        def gradients(part: Batch, number: Any) -> Sums:
+            loss = partial(loss_of, method, part=part, number=number)
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained)
+            return Sums(value, widen(grads), metrics)
 
-            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
-            return _Sums(loss, widen(grads), metrics)
-
-        loss, grads, metrics = _accumulate(gradients, batch, microbatches)
+        summed = partial(accumulate, batch=batch, parts=microbatches)
+        key = jax.random.fold_in(jax.random.key(rounding_seed), state.step)
+        if rho is None:
+            loss, grads, metrics = summed(gradients)
+        else:
+            assert isinstance(method, Unlearning)  # or it had no radius
+            loss, grads, metrics = sharp_gradients(
+                method, loss_of, trained, summed, rho=rho, key=jax.random.fold_in(key, UPHILL)
+            )
         method_state = state.method_state
         if isinstance(method, Structured):
             # Once an update, from the numbers of the whole batch.
@@ -97,7 +114,6 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, widen(trained))
         updates = trainable.scale(updates)
         small = below_ulp(trained, updates)
-        key = jax.random.fold_in(jax.random.key(rounding_seed), state.step)
         new = add_updates(trained, updates, key), opt_state, method_state
         old = trained, state.opt_state, state.method_state
         fine = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -137,39 +153,6 @@ class _WithFrozen(NamedTuple):
     def lower(self, state: Any, batch: Any) -> Any:
         """As that of a jitted function."""
         return self.compiled.lower(state, batch, self.frozen)
-
-
-class _Sums(NamedTuple):
-    """What adds up over the parts of a batch."""
-
-    loss: Float[Array, ""]
-    grads: Any
-    metrics: Metrics
-
-
-def _accumulate(gradients: Callable[[Batch, Any], _Sums], batch: Batch, parts: int) -> _Sums:
-    """The sums over the parts of a batch, one after the other."""
-    if parts == 1:
-        return gradients(batch, 0)
-    cut = jax.tree.map(partial(_cut, parts=parts), batch), jnp.arange(parts)
-    one = jax.eval_shape(gradients, *jax.tree.map(lambda x: x[0], cut))
-    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), one)
-
-    def body(total: _Sums, part: Any) -> tuple[_Sums, None]:
-        return jax.tree.map(jnp.add, total, gradients(*part)), None
-
-    return jax.lax.scan(body, start, cut)[0]
-
-
-def _cut(x: Array, *, parts: int) -> Array:
-    """Rows parts apart from each other, so that every device keeps the rows it has."""
-    rows = len(x)
-    if rows % parts:
-        raise ValueError(
-            f"a batch of {rows} rows cannot be cut into {parts} equal microbatches; choose a "
-            "divisor of its number of rows"
-        )
-    return jnp.moveaxis(x.reshape(rows // parts, parts, *x.shape[1:]), 1, 0)
 
 
 def _counted(fine: Array, state: TrainState) -> TrainState:

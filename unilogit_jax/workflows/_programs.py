@@ -24,6 +24,7 @@ from unilogit_jax.train import (
     Trainable,
     TrainState,
     count_steps,
+    gradients_of,
     make_optimizer,
     make_step,
 )
@@ -77,7 +78,8 @@ class Program(NamedTuple):
     def flops_of(self, config: models.DecoderConfig) -> Callable[[Sequence[int], int], int]:
         """Operations of an update, from the lengths of its examples and its supervised tokens."""
         frozen, layer = self.weights.frozen is not None, self.method.needs.layer
-        return partial(models.update_flops, config, frozen=frozen, layer=layer)
+        gradients = gradients_of(self.method)
+        return partial(models.update_flops, config, frozen=frozen, layer=layer, gradients=gradients)
 
     def method_state(self, prepared: Prepared) -> Any:
         """What the method starts with."""
