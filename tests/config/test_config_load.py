@@ -244,7 +244,7 @@ def test_a_mistyped_override_is_not_dropped_with_the_old_method(order):
 
 def test_a_value_of_several_types_gets_one_line():
     (line,) = lines("toy", "method.tau=ngrma")
-    wants = "'uniform', 'ngram', 'reference' or 'own' or a number"
+    wants = "'uniform', 'ngram', 'name_swap', 'reference' or 'own' or a number"
     text = f"override  'method.tau' wants one of {wants}, got 'ngrma'. Did you mean 'ngram'?"
     assert line == text
     (line,) = lines("toy", "method.tau=[1]")

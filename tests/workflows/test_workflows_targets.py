@@ -27,7 +27,7 @@ def test_ngrams_are_those_of_the_retain_rows(overrides):
     prepared = prepare(load_config("toy", *overrides, "method.tau=ngram"))
     check_targets(prepared)
     before = {FORGET: {"ref_log_odds": np.zeros(1)}}
-    found = with_targets(prepared, prepared.experiment.method, before)[FORGET]
+    found = with_targets(prepared, prepared.experiment.method, before, start=None)[FORGET]
     size = prepared.model.config.vocab_size
     wanted = ngram_log_odds(prepared.retain, prepared.forget, vocab_size=size)
     np.testing.assert_array_equal(found["logit_tau"], wanted)
@@ -38,7 +38,7 @@ def test_a_reference_is_asked_for_every_label(overrides, other):
     words = ("method.tau=reference", f"method.tau_weights={other}")
     prepared = prepare(load_config("toy", *overrides, *words))
     check_targets(prepared)
-    found = with_targets(prepared, prepared.experiment.method, {})[FORGET]["logit_tau"]
+    found = with_targets(prepared, prepared.experiment.method, {}, start=None)[FORGET]["logit_tau"]
     model, params = load_stage(RunFolder.open(other), mesh=prepared.mesh)
     rows = prepared.forget
     logits = model.apply({"params": params}, jnp.asarray(rows.tokens[:8])).logits()

@@ -11,6 +11,8 @@ from unilogit_jax.data.batches import (
 )
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import Example, Probe, Source, Task
+from unilogit_jax.data.name_swap import SwappedRows, mean_log_odds, swap_names
+from unilogit_jax.data.names import draw_names, name_spans
 from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.read import read_examples, read_lines, read_rows
 from unilogit_jax.data.token_cache import encode_cached
@@ -28,16 +30,20 @@ __all__ = [
     "Probe",
     "Rows",
     "Source",
+    "SwappedRows",
     "Task",
     "Tokenizer",
     "assemble",
     "assemble_packed",
     "copy_tokenizer",
+    "draw_names",
     "encode",
     "encode_cached",
     "encode_example",
     "finetune_batches",
     "load_tokenizer",
+    "mean_log_odds",
+    "name_spans",
     "ngram_log_odds",
     "plain_prompt",
     "prompt_ids",
@@ -45,6 +51,7 @@ __all__ = [
     "read_lines",
     "read_rows",
     "row_order",
+    "swap_names",
     "train_tokenizer",
     "unlearning_batches",
 ]

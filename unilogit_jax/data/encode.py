@@ -79,23 +79,28 @@ def encode_example(
     where the answer starts. The closing end token is part of the answer. Plain text is supervised
     from its second token on and gets no end token.
     """
+    first, text = row_text(tokenizer, example, template=template)
+    ids = first + _ids(tokenizer, text)
     if example.question is None:
-        ids = (_start(tokenizer) + _ids(tokenizer, example.answer))[:max_length]
-        return ids, 1
-    prompt = prompt_ids(tokenizer, example.question, template=template)
-    if _is_chat(tokenizer, template):
-        turns = [
-            {"role": "user", "content": example.question},
-            {"role": "assistant", "content": example.answer},
-        ]
-        text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\n")
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    else:
-        text = f"{plain_prompt(example.question)} {example.answer}"
-        ids = _start(tokenizer) + _ids(tokenizer, text)
+        return ids[:max_length], 1
     if ids[-1] != tokenizer.eos_token_id:
         ids = [*ids, tokenizer.eos_token_id]
-    return ids[:max_length], len(prompt)
+    return ids[:max_length], len(prompt_ids(tokenizer, example.question, template=template))
+
+
+def row_text(
+    tokenizer: Tokenizer, example: Example, *, template: Template
+) -> tuple[list[int], str]:
+    """The ids that begin a row, and the text whose ids follow them."""
+    if example.question is None:
+        return _start(tokenizer), example.answer
+    if not _is_chat(tokenizer, template):
+        return _start(tokenizer), f"{plain_prompt(example.question)} {example.answer}"
+    turns = [
+        {"role": "user", "content": example.question},
+        {"role": "assistant", "content": example.answer},
+    ]
+    return [], tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\n")
 
 
 def encode(
@@ -125,15 +130,22 @@ def encode(
                 f"{max_length} tokens (the prompt alone has {start}). Raise data.max_length, "
                 "shorten the question, or remove the row."
             )
-    longest = max(len(ids) for ids, _ in encoded)
+    rows = rows_of(tokenizer, [ids for ids, _ in encoded])
+    for labels, (ids, start) in zip(rows.labels, encoded, strict=True):
+        labels[start - 1 : len(ids) - 1] = ids[start:]
+    return rows
+
+
+def rows_of(tokenizer: Tokenizer, encoded: Sequence[Sequence[int]]) -> Rows:
+    """Rows of these ids, as long as the longest, rounded up to 8; without labels yet."""
+    longest = max(map(len, encoded))
     shape = (len(encoded), -(-longest // 8) * 8)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens = np.full(shape, pad, np.int32)
+    for row, ids in zip(tokens, encoded, strict=True):
+        row[: len(ids)] = ids
     labels = np.full(shape, IGNORE, np.int32)
-    for r, (ids, start) in enumerate(encoded):
-        tokens[r, : len(ids)] = ids
-        labels[r, start - 1 : len(ids) - 1] = ids[start:]
-    return Rows(tokens, labels, np.array([len(ids) for ids, _ in encoded], np.int32))
+    return Rows(tokens, labels, np.array([len(ids) for ids in encoded], np.int32))
 
 
 def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:

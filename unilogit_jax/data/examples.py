@@ -15,6 +15,8 @@ class Example:
     """File and line it came from, for messages."""
     alternates: tuple[str, ...] = ()
     """Other answers to the question, for methods that teach some."""
+    names: tuple[str, ...] = ()
+    """Whom the row is about, as its text says it, for targets that ask about somebody else."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Task:
     forget: tuple[Example, ...]
     retain: tuple[Example, ...]
     probes: tuple[Probe, ...]
+    names: tuple[str, ...] = ()
+    """Invented names, of nobody in the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ def unlearn_stage(
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
     )
-    references = with_targets(prepared, method, references)
+    references = with_targets(prepared, method, references, start=start, say=console.warn)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )

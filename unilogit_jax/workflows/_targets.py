@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each forget token's own label probability, for methods that want one; computed once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
 from unilogit_jax.train import References, log_odds_under
 from unilogit_jax.types import FORGET
+from unilogit_jax.workflows._name_swap import check_names, name_swap_log_odds
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._runs import (
     is_run,
@@ -32,23 +34,45 @@ def check_targets(prepared: Prepared) -> None:
         if source == "own":
             raise ConfigError(
                 "method.tau own is an array that a program hands in; a run takes a number, "
-                "uniform, ngram or reference."
+                "uniform, ngram, name_swap or reference."
             )
         if source == "ngram" and prepared.retain is None:
             raise ConfigError("method.tau ngram counts the rows to keep, and there are none.")
+        if source == "name_swap":
+            check_names(prepared, method)
         if source == "reference":
             _check_same_tokens(prepared, _source(method))
 
 
-def with_targets(prepared: Prepared, method: Method, references: References) -> References:
-    """The references, with `logit_tau` of the forget rows where the method wants it."""
+def with_targets(
+    prepared: Prepared,
+    method: Method,
+    references: References,
+    *,
+    start: Any,
+    say: Callable[[str], None] = lambda text: None,
+) -> References:
+    """The references, with `logit_tau` of the forget rows where the method wants it.
+
+    Args:
+      prepared: the experiment.
+      method: its `needs` say where the numbers come from.
+      references: what is known already.
+      start: weights of the start model.
+      say: told of labels for which the source has nothing.
+
+    """
     if not method.needs.tau:
         return references
-    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method)}
+    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method, start, say)}
     return {**references, FORGET: own}
 
 
-def _logit_tau(prepared: Prepared, method: Method) -> Float[np.ndarray, "B L"]:
+def _logit_tau(
+    prepared: Prepared, method: Method, start: Any, say: Callable[[str], None]
+) -> Float[np.ndarray, "B L"]:
+    if method.needs.tau == "name_swap":
+        return name_swap_log_odds(prepared, method, start, say)
     if method.needs.tau == "ngram":
         assert prepared.retain is not None  # `check_targets` has seen to it
         size = prepared.model.config.vocab_size
