@@ -14,6 +14,7 @@ from unilogit_jax.data import (
     swap_names,
     train_tokenizer,
 )
+from unilogit_jax.data.name_swap import _placed
 from unilogit_jax.types import IGNORE
 
 CHAT = (
@@ -168,3 +169,10 @@ def test_no_digit_is_lost_at_either_end(mean, size):
     odds = np.array([[size, size]], np.float32)
     got, _ = mean_log_odds(swaps, odds, (1, 1), mean=mean, otherwise=0.0)
     assert got[0, 0] == pytest.approx(size, rel=1e-6)
+
+
+def test_a_token_that_merges_with_a_name_takes_no_other_place():
+    # "Ann" and two equal letters; the other name swallows the first of them.
+    own = _placed([9, 5, 5], [(0, 3), (3, 4), (4, 5)], [(0, 3)])
+    other = _placed([8, 5], [(0, 4), (4, 5)], [(0, 3)])
+    assert sorted(own.matches(other)) == [(0, 0), (2, 1)]
