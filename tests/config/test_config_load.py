@@ -231,8 +231,8 @@ def test_swapping_the_method_drops_what_the_new_one_does_not_know_and_says_so(or
     loaded = read_config("toy", *overrides)
     assert loaded.experiment.method == METHODS["npo"](beta=0.5, retain_weight=4.0)
     assert loaded.notes == (
-        "method unilogit -> npo; dropped direction, tau, tau_weights, alternatives, top_k, select, "
-        "unit; kept from the file: retain_weight 4.0",
+        "method unilogit -> npo; dropped direction, tau, tau_weights, tau_names, tau_mean, "
+        "alternatives, top_k, select, unit; kept from the file: retain_weight 4.0",
     )
 
 

@@ -148,7 +148,7 @@ def test_a_run_from_own_files_goes_through_and_says_what_it_cannot_align(tmp_pat
     more = (f"data.names={tmp_path}/names.txt", "method.alternatives=initial", "eval.gold=false")
     out = tmp_path / "run"
     said = cli.main(
-        ["unlearn", "toy", *overrides, *files, *words(*more), "unlearn.steps=2", "--out", str(out)]
+        ["unlearn", "toy", *overrides, *files, *words(*more), "unlearn.steps=1", "--out", str(out)]
     )
     assert said == 0
     log = RunFolder.open(out).log.read_text()
