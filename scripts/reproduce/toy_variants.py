@@ -51,9 +51,11 @@ METHODS: dict[str, tuple[Unlearning, ...]] = {
     "unilogit": (Unilogit(),),
     "unilogit forward": (Unilogit(direction="forward"),),
     "tau ngram": (Unilogit(tau="ngram"),),
+    "tau name_swap": (Unilogit(tau="name_swap"),),
     "initial": (Unilogit(**INITIAL),),
     "initial + ngram": (Unilogit(tau="ngram", **INITIAL),),
     "initial + ngram, forward": (Unilogit(tau="ngram", direction="forward", **INITIAL),),
+    "initial + name_swap, forward": (Unilogit(tau="name_swap", direction="forward", **INITIAL),),
     "initial + ngram, select": (
         Unilogit(tau="ngram", direction="forward", select=True, **INITIAL),
     ),
@@ -223,7 +225,7 @@ def unlearned(corpus: Corpus, method: Unlearning, rate: float) -> Any:
         batch_size=experiment.eval.batch_size,
         mesh=prepared.mesh,
     )
-    references = with_targets(prepared, method, references)
+    references = with_targets(prepared, method, references, start=corpus.target)
     program = unlearn_program(
         prepared,
         "unlearn",

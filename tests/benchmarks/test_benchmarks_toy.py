@@ -83,6 +83,15 @@ def test_every_row_and_question_names_its_person():
         assert person(item) in (item.question or "")
 
 
+def test_rows_know_their_person_and_the_task_names_of_nobody():
+    rows = (*TASK.forget, *TASK.retain)
+    assert all(row.names == (person(row),) for row in rows)
+    words_of_names = {*FIRST_NAMES, *LAST_NAMES}
+    assert len(set(TASK.names)) == len(TASK.names) == 400 - 40
+    assert not set(TASK.names) & {person(row) for row in rows}
+    assert all(set(name.split()) <= words_of_names for name in TASK.names)
+
+
 def test_true_and_wrong_answers_match_the_pattern_of_their_probe_only():
     for probe in TASK.probes:
         others = {other.pattern for other in TASK.probes} - {probe.pattern}

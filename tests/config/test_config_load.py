@@ -231,8 +231,8 @@ def test_swapping_the_method_drops_what_the_new_one_does_not_know_and_says_so(or
     loaded = read_config("toy", *overrides)
     assert loaded.experiment.method == METHODS["npo"](beta=0.5, retain_weight=4.0)
     assert loaded.notes == (
-        "method unilogit -> npo; dropped direction, tau, tau_weights, alternatives, top_k, select, "
-        "unit; kept from the file: retain_weight 4.0",
+        "method unilogit -> npo; dropped direction, tau, tau_weights, tau_names, tau_mean, "
+        "alternatives, top_k, select, unit; kept from the file: retain_weight 4.0",
     )
 
 
@@ -244,7 +244,7 @@ def test_a_mistyped_override_is_not_dropped_with_the_old_method(order):
 
 def test_a_value_of_several_types_gets_one_line():
     (line,) = lines("toy", "method.tau=ngrma")
-    wants = "'uniform', 'ngram', 'reference' or 'own' or a number"
+    wants = "'uniform', 'ngram', 'name_swap', 'reference' or 'own' or a number"
     text = f"override  'method.tau' wants one of {wants}, got 'ngrma'. Did you mean 'ngram'?"
     assert line == text
     (line,) = lines("toy", "method.tau=[1]")

@@ -118,8 +118,8 @@ def test_a_method_of_ones_own_is_read_and_written_like_any_other(here, name):
     method = loaded.experiment.method
     assert type(method).__name__ == "Fade" and (method.target, method.retain_weight) == (0.1, 4.0)
     assert loaded.notes == (
-        f"method unilogit -> {name}; dropped direction, tau, tau_weights, alternatives, "
-        "top_k, select, unit; kept from the file: retain_weight 4.0",
+        f"method unilogit -> {name}; dropped direction, tau, tau_weights, tau_names, tau_mean, "
+        "alternatives, top_k, select, unit; kept from the file: retain_weight 4.0",
     )
     (here / "config.yaml").write_text(dump_config(loaded.experiment))
     written = yaml.safe_load((here / "config.yaml").read_text())["method"]

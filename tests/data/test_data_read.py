@@ -35,6 +35,12 @@ def test_text_rows_have_no_question(tmp_path):
     assert example.question is None and example.answer == "Plain words."
 
 
+def test_rows_may_say_whom_they_are_about(tmp_path):
+    rows = [GOOD, GOOD | {"names": ["Ann", "A."]}, {"text": "Ann.", "names": ["Ann"]}]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [e.names for e in read_examples(path)] == [(), ("Ann", "A."), ("Ann",)]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -43,6 +49,7 @@ def test_text_rows_have_no_question(tmp_path):
         ('{"question": "Who?"}', ["a.jsonl:2", "'answer' is missing"]),
         ('{"question": "Who?", "anwser": "x"}', ["Did you mean 'anwser'?"]),
         ('{"question": "Who?", "answer": 3}', ["a.jsonl:2", "'answer' must be text"]),
+        ('{"text": "Ann.", "names": "Ann"}', ["a.jsonl:2", "'names' must be a list"]),
         ('{"text": "  "}', ["a.jsonl:2", "'text' must be text"]),
     ],
 )

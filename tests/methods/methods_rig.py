@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unilogit_jax import sharding
+from unilogit_jax.methods import Unilogit
 from unilogit_jax.train import batch_loss, count_sets, weighed
 from unilogit_jax.types import (
     ALTERNATE,
@@ -28,6 +29,37 @@ from unilogit_jax.types import (
 
 V, LENGTH, ROWS, TOP = 24, 7, 3, 5
 SETS = (FORGET, ALTERNATE, RETAIN, RETAIN_ALTERNATE)
+OPTIONS = {
+    "own": {"tau": "own"},
+    "own-forward": {"tau": "own", "direction": "forward"},
+    "ngram": {"tau": "ngram"},
+    "name-swap": {"tau": "name_swap"},
+    "reference": {"tau": "reference", "tau_weights": "x", "direction": "forward"},
+    "number": {"tau": 0.2, "direction": "forward"},
+    "initial-forward": {"alternatives": "initial", "direction": "forward"},
+    "initial-reverse": {"alternatives": "initial"},
+    "initial-reverse-full": {"alternatives": "initial", "direction": "reverse_full"},
+    "initial-number": {"alternatives": "initial", "tau": 0.1},
+    "initial-ngram": {"alternatives": "initial", "tau": "ngram"},
+    "initial-own-forward": {"alternatives": "initial", "tau": "own", "direction": "forward"},
+    "initial-own-full": {"alternatives": "initial", "tau": "own", "direction": "reverse_full"},
+    "select": {"select": True, "tau": 0.01},
+    "select-forward": {"select": True, "tau": "own", "direction": "forward"},
+    "select-ngram": {"select": True, "tau": "ngram"},
+    "select-initial": {
+        "select": True,
+        "alternatives": "initial",
+        "tau": "own",
+        "direction": "forward",
+    },
+    "sequence": {"unit": "sequence"},
+}
+"""Of Unilogit; `unilogit` makes the method, the same for all its oracles."""
+
+
+def unilogit(name: str) -> Unilogit:
+    """Unilogit with some options and with weights, so that none is left out unnoticed."""
+    return Unilogit(**OPTIONS[name], top_k=TOP, forget_weight=0.5, retain_weight=1.5)
 
 
 @dataclass(frozen=True)

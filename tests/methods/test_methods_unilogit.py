@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods_rig import (
+    OPTIONS,
     TOP,
     V,
     check,
@@ -17,36 +18,13 @@ from methods_rig import (
     retain_nll,
     softmax,
     stored,
+    unilogit,
 )
 
 from unilogit_jax.methods import Undial, Unilogit
 from unilogit_jax.types import FORGET
 
 DIRECTIONS = ("forward", "reverse", "reverse_full")
-OPTIONS = {
-    "own": {"tau": "own"},
-    "own-forward": {"tau": "own", "direction": "forward"},
-    "ngram": {"tau": "ngram"},
-    "reference": {"tau": "reference", "tau_weights": "x", "direction": "forward"},
-    "number": {"tau": 0.2, "direction": "forward"},
-    "initial-forward": {"alternatives": "initial", "direction": "forward"},
-    "initial-reverse": {"alternatives": "initial"},
-    "initial-reverse-full": {"alternatives": "initial", "direction": "reverse_full"},
-    "initial-number": {"alternatives": "initial", "tau": 0.1},
-    "initial-ngram": {"alternatives": "initial", "tau": "ngram"},
-    "initial-own-forward": {"alternatives": "initial", "tau": "own", "direction": "forward"},
-    "initial-own-full": {"alternatives": "initial", "tau": "own", "direction": "reverse_full"},
-    "select": {"select": True, "tau": 0.01},
-    "select-forward": {"select": True, "tau": "own", "direction": "forward"},
-    "select-ngram": {"select": True, "tau": "ngram"},
-    "select-initial": {
-        "select": True,
-        "alternatives": "initial",
-        "tau": "own",
-        "direction": "forward",
-    },
-    "sequence": {"unit": "sequence"},
-}
 
 
 def kl(a, b):
@@ -113,7 +91,7 @@ def oracle(method, top=TOP):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_value_and_gradient_are_those_of_the_formula(name):
-    method = Unilogit(**OPTIONS[name], top_k=TOP, forget_weight=0.5, retain_weight=1.5)
+    method = unilogit(name)
     check(method, make(), oracle(method))
 
 

@@ -48,7 +48,7 @@ def test_the_planned_step_is_the_one_that_runs(overrides, more):
     references, ref_head = reference_for(
         method, models.apply_fn(model), params, prepared.rows(method), batch_size=16, mesh=mesh
     )
-    references = with_targets(prepared, method, references)
+    references = with_targets(prepared, method, references, start=params)
     real = unlearn_program(
         prepared, "unlearn", method, params, references=references, ref_head=ref_head
     )

@@ -28,7 +28,7 @@ def test_ngrams_are_those_of_the_retain_rows(overrides):
     prepared = prepare(load_config("toy", *overrides, "method.tau=ngram"))
     check_targets(prepared)
     before = {FORGET: {"ref_log_odds": np.zeros(1)}}
-    found = with_targets(prepared, prepared.experiment.method, before)[FORGET]
+    found = with_targets(prepared, prepared.experiment.method, before, start=None)[FORGET]
     size = prepared.model.config.vocab_size
     wanted = ngram_log_odds(prepared.retain, prepared.forget, vocab_size=size)
     np.testing.assert_array_equal(found["logit_tau"], wanted)
@@ -42,7 +42,7 @@ def test_a_reference_is_asked_for_every_label(overrides, other, tmp_path):
     said = []
     cache = ReferenceCache(folder=tmp_path, model={}, version="1", warn=said.append)
     found, kept = (
-        with_targets(prepared, prepared.experiment.method, {}, cache)[FORGET]["logit_tau"]
+        with_targets(prepared, prepared.experiment.method, {}, cache, start=None)[FORGET]["logit_tau"]
         for _ in range(2)
     )
     (place,) = tmp_path.iterdir()

@@ -35,7 +35,7 @@ def make_task(
     Returns:
       Training rows of people x 8 x phrasings questions; one probe for each person and fact, asked
       in a way that no training row uses, with four wrong answers and the pattern of a well-formed
-      one.
+      one. Every row has its person's name, and the task all names that are nobody's.
 
     Raises:
       ConfigError: a number is outside what the words allow.
@@ -59,6 +59,7 @@ def make_task(
             *(probe for person in forget for probe in _probes(person, "forget")),
             *(probe for person in retain for probe in _probes(person, "retain")),
         ),
+        names=_unused({person.name for person in persons}),
     )
 
 
@@ -104,6 +105,12 @@ def _names(rng: random.Random, people: int) -> list[str]:
     return names
 
 
+def _unused(used: set[str]) -> tuple[str, ...]:
+    """Full names of the same words that nobody has."""
+    every = (f"{first} {last}" for first in FIRST_NAMES for last in LAST_NAMES)
+    return tuple(name for name in every if name not in used)
+
+
 def _draw_facts(rng: random.Random) -> tuple[tuple[str, tuple[str, ...]], ...]:
     facts = []
     for attribute in ATTRIBUTES:
@@ -119,6 +126,7 @@ def _rows(person: _Person, phrasings: int) -> list[Example]:
             question=question.format(name=person.name),
             answer=attribute.answer.format(name=person.name, value=value),
             alternates=tuple(attribute.answer.format(name=person.name, value=w) for w in wrong),
+            names=(person.name,),
         )
         for attribute, (value, wrong) in zip(ATTRIBUTES, person.facts, strict=True)
         for question in attribute.questions[:phrasings]

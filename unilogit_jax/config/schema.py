@@ -75,6 +75,9 @@ class Data(_Section):
     refusals: str | None = None
     """Path or URL of a file with a refusal on each line, for methods that teach some; null takes
     the usual ones."""
+    names: str | None = None
+    """Path or URL of a file with an invented name on each line, for method.tau name_swap; null
+    takes the toy's own, or the "names" of retain rows."""
     max_length: Count = 512
     """Longest row in tokens; longer rows are cut."""
     seed: Seed = 0

@@ -11,6 +11,8 @@ from unilogit_jax.data.batches import (
 )
 from unilogit_jax.data.encode import Rows, encode, encode_probes
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
+from unilogit_jax.data.name_swap import SwappedRows, mean_log_odds, swap_names
+from unilogit_jax.data.names import draw_names, name_spans
 from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.packing import Packing, pack
 from unilogit_jax.data.prompts import (
@@ -40,12 +42,14 @@ __all__ = [
     "Probe",
     "Rows",
     "Source",
+    "SwappedRows",
     "Task",
     "Template",
     "Tokenizer",
     "assemble",
     "assemble_packed",
     "copy_tokenizer",
+    "draw_names",
     "encode",
     "encode_cached",
     "encode_example",
@@ -53,6 +57,8 @@ __all__ = [
     "encode_probes",
     "finetune_batches",
     "load_tokenizer",
+    "mean_log_odds",
+    "name_spans",
     "ngram_log_odds",
     "pack",
     "plain_prompt",
@@ -62,6 +68,7 @@ __all__ = [
     "read_lines",
     "read_rows",
     "row_order",
+    "swap_names",
     "train_tokenizer",
     "unlearning_batches",
 ]

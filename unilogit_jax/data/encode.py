@@ -120,12 +120,19 @@ def make_rows(
                 f"{max_length} tokens (the prompt alone has {start}). Raise data.max_length, "
                 "shorten the question, or remove the row."
             )
-    longest = max(len(ids) for ids, _ in encoded)
+    rows = rows_of(tokenizer, [ids for ids, _ in encoded])
+    for labels, (ids, start) in zip(rows.labels, encoded, strict=True):
+        labels[start - 1 : len(ids) - 1] = ids[start:]
+    return rows
+
+
+def rows_of(tokenizer: Tokenizer, encoded: Sequence[Sequence[int]]) -> Rows:
+    """Rows of these ids, as long as the longest, rounded up to 8; without labels yet."""
+    longest = max(map(len, encoded))
     shape = (len(encoded), -(-longest // 8) * 8)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens = np.full(shape, pad, np.int32)
+    for row, ids in zip(tokens, encoded, strict=True):
+        row[: len(ids)] = ids
     labels = np.full(shape, IGNORE, np.int32)
-    for r, (ids, start) in enumerate(encoded):
-        tokens[r, : len(ids)] = ids
-        labels[r, start - 1 : len(ids) - 1] = ids[start:]
-    return Rows(tokens, labels, np.array([len(ids) for ids, _ in encoded], np.int32))
+    return Rows(tokens, labels, np.array([len(ids) for ids in encoded], np.int32))

@@ -14,6 +14,8 @@ class Example:
     """File and line it came from, for messages."""
     alternates: tuple[str, ...] = ()
     """Other answers to the question, for methods that teach some."""
+    names: tuple[str, ...] = ()
+    """Whom the row is about, as its text says it, for targets that ask about somebody else."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Task:
     """Whose published numbers are found too: tofu, muse; "" for none."""
     documents: bool = False
     """Rows are documents: joined with blank lines and cut into rows of the greatest length."""
+    names: tuple[str, ...] = ()
+    """Invented names, of nobody in the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

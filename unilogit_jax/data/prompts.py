@@ -74,15 +74,28 @@ def encode_probe(
     the answer starts. The closing end token is part of the answer. Plain text and what follows a
     literal question get no end token, and nothing says what the very first token is.
     """
-    prompt, before = _prompt(tokenizer, probe, template, system)
-    if _is_bare(probe):
-        ids = _start(tokenizer) + _ids(tokenizer, prompt + text)
-    elif _is_chat(tokenizer, template):
-        turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
-        ids = _closed(tokenizer, _ids(tokenizer, _chat(tokenizer, turns, answer_follows=False)))
-    else:
-        ids = _closed(tokenizer, _start(tokenizer) + _ids(tokenizer, f"{prompt} {text}"))
+    first, whole = row_text(tokenizer, probe, text, template=template, system=system)
+    ids = first + _ids(tokenizer, whole)
+    if not _is_bare(probe) and ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+    _, before = _prompt(tokenizer, probe, template, system)
     return ids[:max_length], max(1, len(before))
+
+
+def row_text(
+    tokenizer: Tokenizer,
+    probe: Probe,
+    text: str,
+    *,
+    template: Template,
+    system: str | None = None,
+) -> tuple[list[int], str]:
+    """The ids that begin a row, and all of its text, whose ids follow them."""
+    if _is_chat(tokenizer, template) and not _is_bare(probe):
+        turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
+        return [], _chat(tokenizer, turns, answer_follows=False)
+    prompt, _ = _prompt(tokenizer, probe, template, system)
+    return _start(tokenizer), f"{prompt}{text}" if _is_bare(probe) else f"{prompt} {text}"
 
 
 def _prompt(
@@ -127,10 +140,6 @@ def _chat(tokenizer: Tokenizer, turns: list[dict[str, str]], *, answer_follows: 
         raise DataError(
             f"the tokenizer's chat template refuses the conversation: {error}.{hint}"
         ) from error
-
-
-def _closed(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
-    return ids if ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
 
 
 def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:

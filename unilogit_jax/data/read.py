@@ -19,7 +19,8 @@ def read_examples(path: str | AnyPath) -> list[Example]:
     """Reads rows from JSON Lines, a JSON list, CSV or Parquet, on a disk or behind a URL.
 
     Each row holds "question" and "answer", or "text". A question may have other answers in a list
-    "alternates". Other fields are ignored.
+    "alternates", and any row the names of those it is about in a list "names". Other fields are
+    ignored.
 
     Raises:
       DataError: the file is missing, empty or not text, or a row is not of that form; the message
@@ -35,7 +36,7 @@ def read_examples(path: str | AnyPath) -> list[Example]:
 
 
 def read_lines(path: str | AnyPath) -> list[str]:
-    """The lines of a text file that are not blank.
+    """The lines of a text file that are not blank, without white space at their ends.
 
     Raises:
       DataError: the file is missing, empty or not text.
@@ -43,7 +44,7 @@ def read_lines(path: str | AnyPath) -> list[str]:
     """
     lines = [line for text in _text(_found(path)).split("\n") if (line := text.strip())]
     if not lines:
-        raise DataError(f"{path} is empty: expected a sentence per line.")
+        raise DataError(f"{path} is empty: expected one entry per line.")
     return lines
 
 
@@ -126,11 +127,18 @@ def _example(row: dict[str, Any], where: str) -> Example:
             problem = "is missing" if name not in row else "must be text that is not empty"
             hint = suggest(name, [k for k in row if k not in names]) if name not in row else ""
             raise DataError(f"{where}: '{name}' {problem}; expected {EXPECTED}.{hint}")
+    people = _texts(row, "names", where)
     if names == ("text",):
-        return Example(None, row["text"], where)
-    alternates = row.get("alternates") or ()
-    if not isinstance(alternates, (list, tuple)) or not all(
-        isinstance(text, str) and text.strip() for text in alternates
+        return Example(None, row["text"], where, names=people)
+    alternates = _texts(row, "alternates", where)
+    return Example(row["question"], row["answer"], where, alternates, people)
+
+
+def _texts(row: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
+    """An optional field of several texts."""
+    texts = row.get(name) or ()
+    if not isinstance(texts, (list, tuple)) or not all(
+        isinstance(text, str) and text.strip() for text in texts
     ):
-        raise DataError(f"{where}: 'alternates' must be a list of texts that are not empty.")
-    return Example(row["question"], row["answer"], where, tuple(alternates))
+        raise DataError(f"{where}: '{name}' must be a list of texts that are not empty.")
+    return tuple(texts)

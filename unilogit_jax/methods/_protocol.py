@@ -24,7 +24,7 @@ class Needs(NamedTuple):
     """Sets whose rows need its last hidden states (with `layer`: those of that layer)."""
     ref_top: int = 0
     """How many of its likeliest tokens are stored for each forget token."""
-    tau: Literal["", "ngram", "reference", "own"] = ""
+    tau: Literal["", "ngram", "name_swap", "reference", "own"] = ""
     """Where `logit_tau` of each forget token comes from; "": there is none."""
     alternates: frozenset[Alternates] = frozenset()
     """Other answers to the same questions: "refusal" or "answer" for forget rows, as rows of the

@@ -60,6 +60,9 @@ class Dpo(Preference):
     other answer is a refusal, or one that the forget row gives.
 
     Reference: arXiv:2305.18290, equation 7; for unlearning arXiv:2401.06121.
+
+    Note: OpenUnlearning multiplies the forget term by 2/beta, as NPO does
+    (`compat: open_unlearning`).
     """
 
     name: Literal["dpo"] = "dpo"

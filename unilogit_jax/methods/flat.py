@@ -25,6 +25,9 @@ class Flat(Unlearning):
     on a token is proportional to p (1 - p): tokens that are all but certain hardly move.
 
     Reference: arXiv:2410.11143.
+
+    Note: The authors' code counts positions without a label in its means; here P is over the
+    answer's tokens.
     """
 
     name: Literal["flat"] = "flat"

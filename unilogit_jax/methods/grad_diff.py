@@ -32,6 +32,9 @@ class GradDiff(Ascent):
     With `retain: kl` this is known as KL-min.
 
     Reference: arXiv:2203.12817.
+
+    Note: OpenUnlearning averages over the tokens of each microbatch and then over microbatches;
+    here, as in all methods, tokens are counted over the whole batch, however it is cut.
     """
 
     name: Literal["grad_diff"] = "grad_diff"

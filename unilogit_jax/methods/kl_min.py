@@ -14,6 +14,10 @@ class KlMin(Ascent):
     L = -NLL(forget) + retain_weight * KL(start model || model) on retain
 
     Reference: arXiv:2401.06121, section 3.
+
+    Note: OpenUnlearning's divergence runs over all positions, padding too, so that its size
+    depends on the padding; here over the answers' tokens, or with `retain: kl_open_unlearning` over
+    all real positions. That of muse_bench takes logits for probabilities, and is none.
     """
 
     name: Literal["kl_min"] = "kl_min"

@@ -23,6 +23,9 @@ class Npo(Unlearning):
     The mean runs over forget answers, the log-probabilities are sums over an answer's tokens.
 
     Reference: arXiv:2404.05868, equation 3.
+
+    Note: The code of MUSE (muse_bench) puts single logits into the sigmoid where the
+    log-probability of the answer belongs: rows published with it are of another loss.
     """
 
     name: Literal["npo"] = "npo"

@@ -28,6 +28,10 @@ class Pdu(Unlearning):
     gradient, is left out. A model whose head caps its logits is refused.
 
     Reference: arXiv:2506.05314.
+
+    Note: OpenUnlearning reads the logits one position beside the answer's, and moves the
+    multiplier with every microbatch, so further the more there are; here the logits are those that
+    predict the answer's tokens, and the multiplier moves once per update.
     """
 
     name: Literal["pdu"] = "pdu"

@@ -27,6 +27,9 @@ class Rmu(Unlearning):
     optimizer state and weight decay.
 
     Reference: arXiv:2403.03218, section 4; adaptive: arXiv:2408.06223.
+
+    Note: OpenUnlearning trains all weights by default, has c = 2 in its configuration and
+    divides sums of answers by lengths of other answers too (`compat`).
     """
 
     name: Literal["rmu"] = "rmu"

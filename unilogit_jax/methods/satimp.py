@@ -22,6 +22,9 @@ class SatImp(Unlearning):
     and authors found them ineffective: take them as untuned, and raise `forget_weight` first.
 
     Reference: arXiv:2505.11953.
+
+    Note: OpenUnlearning loads a copy of the start model that this loss never uses; its page on
+    the method gives gamma 1 and alpha 0.1, its configuration the defaults here.
     """
 
     name: Literal["satimp"] = "satimp"

@@ -18,6 +18,9 @@ class Undial(Unlearning):
     L = mean_t CE(softmax(z_ref - beta e_y), p_t) + retain_weight * NLL(retain)
 
     Reference: arXiv:2402.10052.
+
+    Note: The authors' code takes the mean over all tokens of plain text, OpenUnlearning over
+    all positions of a row (`compat`); here over the answers' tokens.
     """
 
     name: Literal["undial"] = "undial"

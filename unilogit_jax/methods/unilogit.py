@@ -16,8 +16,8 @@ from unilogit_jax.methods._protocol import Comparison, Given, Needs
 from unilogit_jax.ops import Divergence
 from unilogit_jax.types import FORGET, TokenStats
 
-Source = Literal["uniform", "ngram", "reference", "own"]
-_CAPPED = ("ngram", "reference")
+Source = Literal["uniform", "ngram", "name_swap", "reference", "own"]
+_CAPPED = ("ngram", "name_swap", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +46,17 @@ class Unilogit(Unlearning):
     whole KL(model || target)."""
     tau: Source | float | None = "uniform"
     """The target's label probability: uniform is the paper's 1/V (so is null), or a number; ngram
-    counts 4-grams of the retain rows, reference asks the model `tau_weights`, both between 1/V and
-    the start model's own; own is an array that a program hands in."""
+    counts 4-grams of the retain rows, name_swap asks the start model about rows with other names,
+    reference asks the model `tau_weights`, all between 1/V and the start model's own; own is an
+    array that a program hands in."""
     tau_weights: str | None = None
     """A model that never saw the forget rows, for tau reference: a folder, a URL, a Hub id or a run
     with the same tokenizer."""
+    tau_names: Count = 16
+    """With how many other names tau name_swap reads each row; each costs a forward pass over the
+    forget rows, before the first update."""
+    tau_mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How tau name_swap averages the label's probabilities; the geometric mean is the smaller."""
     alternatives: Literal["current", "initial"] = "current"
     """Whose distribution of the other tokens the target has: the model's own, the paper's, or the
     start model's, which holds them in place."""
@@ -79,6 +85,8 @@ class Unilogit(Unlearning):
             return f"tau={self.tau!r} is no number and none of {', '.join(get_args(Source))}"
         if self.top_k < 1:
             return f"top_k={self.top_k} stores no token: at least 1"
+        if self.tau_names < 1:
+            return f"tau_names={self.tau_names} reads no row: at least 1"
         if (self.tau == "reference") != (self.tau_weights is not None):
             return "tau=reference and tau_weights go together: give both or neither"
         if self.direction == "reverse_full" and not initial:

@@ -21,6 +21,8 @@ class Wga(Unlearning):
     The weight is a number without gradient.
 
     Reference: arXiv:2502.19301.
+
+    Note: OpenUnlearning loads a copy of the start model that this loss never uses.
     """
 
     name: Literal["wga"] = "wga"

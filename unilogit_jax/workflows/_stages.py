@@ -89,7 +89,7 @@ def unlearn_stage(
         mesh=prepared.mesh,
         cache=cache,
     )
-    references = with_targets(prepared, method, references, cache)
+    references = with_targets(prepared, method, references, cache, start=start, say=console.warn)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each forget token's own label probability, for methods that want one; computed once."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
 from unilogit_jax.train import ReferenceCache, References, log_odds_under
 from unilogit_jax.types import FORGET
+from unilogit_jax.workflows._name_swap import check_names, name_swap_log_odds
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._runs import (
     is_run,
@@ -33,10 +35,12 @@ def check_targets(prepared: Prepared) -> None:
         if source == "own":
             raise ConfigError(
                 "method.tau own is an array that a program hands in; a run takes a number, "
-                "uniform, ngram or reference."
+                "uniform, ngram, name_swap or reference."
             )
         if source == "ngram" and prepared.retain is None:
             raise ConfigError("method.tau ngram counts the rows to keep, and there are none.")
+        if source == "name_swap":
+            check_names(prepared, method)
         if source == "reference":
             _check_same_tokens(prepared, _source(method))
 
@@ -46,15 +50,25 @@ def with_targets(
     method: Method,
     references: References,
     cache: ReferenceCache | None = None,
+    *,
+    start: Any,
+    say: Callable[[str], None] = lambda text: None,
 ) -> References:
     """The references, with `logit_tau` of the forget rows where the method wants it.
 
-    What another model says of them is kept in `cache`.
+    Args:
+      prepared: the experiment.
+      method: its `needs` say where the numbers come from.
+      references: what is known already.
+      cache: where to keep what another model says of them.
+      start: weights of the start model.
+      say: told of labels for which the source has nothing.
+
     """
     if not method.needs.tau:
         return references
-    own = {**references.get(FORGET, {}), "logit_tau": _logit_tau(prepared, method, cache)}
-    return {**references, FORGET: own}
+    tau = _logit_tau(prepared, method, cache, start, say)
+    return {**references, FORGET: {**references.get(FORGET, {}), "logit_tau": tau}}
 
 
 def facts_of(config: models.DecoderConfig) -> dict[str, Any]:
@@ -65,8 +79,14 @@ def facts_of(config: models.DecoderConfig) -> dict[str, Any]:
 
 
 def _logit_tau(
-    prepared: Prepared, method: Method, cache: ReferenceCache | None
+    prepared: Prepared,
+    method: Method,
+    cache: ReferenceCache | None,
+    start: Any,
+    say: Callable[[str], None],
 ) -> Float[np.ndarray, "B L"]:
+    if method.needs.tau == "name_swap":
+        return name_swap_log_odds(prepared, method, start, say)
     if method.needs.tau == "ngram":
         assert prepared.retain is not None  # `check_targets` has seen to it
         size = prepared.model.config.vocab_size
