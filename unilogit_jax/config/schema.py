@@ -69,7 +69,10 @@ class Data(_Section):
     forget: str | None = None
     """files: path or URL of the rows to forget; tofu: the split, such as forget10."""
     retain: str | None = None
-    """files: path or URL of the rows to keep; tofu: the split, such as retain90."""
+    """files: path or URL of the rows to keep; tofu: the split, such as retain90; null takes the one
+    that goes with the forget split."""
+    questions: Literal["plain", "paraphrased"] = "plain"
+    """tofu: ask the questions as they were trained, or in other words."""
     template: Literal["auto", "plain", "chat"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
     refusals: str | None = None

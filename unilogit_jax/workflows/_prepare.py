@@ -149,7 +149,7 @@ class TaskRows(NamedTuple):
 
 def read_task(experiment: Experiment) -> Task:
     """The rows to forget and to keep, as text."""
-    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
+    source = experiment.data.model_dump(include={"dir", "forget", "retain", "questions", "seed"})
     return BENCHMARKS[experiment.data.benchmark](Source(**source))
 
 
