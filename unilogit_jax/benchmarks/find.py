@@ -33,8 +33,8 @@ def require_splits(
         listing = f" {inside} holds: {', '.join(there)}." if there else ""
         named = ", ".join(f"'{split}'" for split in absent)
         raise DataError(
-            f"{benchmark}: {named} {'is' if len(absent) == 1 else 'are'} not in data.dir = {folder} "
-            f"(looked for {absent[0]}.json and the like).{listing}"
+            f"{benchmark}: {named} {'is' if len(absent) == 1 else 'are'} not in data.dir = {folder}"
+            f" (looked for {absent[0]}.json and the like).{listing}"
             f"{suggest(absent[0].rpartition('/')[2], there)} {source}"
         )
     return [path for path in found.values() if path is not None]

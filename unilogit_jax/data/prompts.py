@@ -76,12 +76,12 @@ def encode_probe(
     """
     prompt, before = _prompt(tokenizer, probe, template, system)
     if _is_bare(probe):
-        ids = _start(tokenizer) + _ids(tokenizer, prompt + text)
+        ids = start_ids(tokenizer) + text_ids(tokenizer, prompt + text)
     elif _is_chat(tokenizer, template):
         turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
-        ids = _closed(tokenizer, _ids(tokenizer, _chat(tokenizer, turns, answer_follows=False)))
+        ids = _closed(tokenizer, text_ids(tokenizer, _chat(tokenizer, turns, answer_follows=False)))
     else:
-        ids = _closed(tokenizer, _start(tokenizer) + _ids(tokenizer, f"{prompt} {text}"))
+        ids = _closed(tokenizer, start_ids(tokenizer) + text_ids(tokenizer, f"{prompt} {text}"))
     return ids[:max_length], max(1, len(before))
 
 
@@ -89,7 +89,7 @@ def _prompt(
     tokenizer: Tokenizer, probe: Probe, template: Template, system: str | None
 ) -> tuple[str, list[int]]:
     """What stands before the answer, as text and as ids."""
-    start = _start(tokenizer)
+    start = start_ids(tokenizer)
     if _is_bare(probe):
         text = probe.question or ""
     elif _is_chat(tokenizer, template):
@@ -98,7 +98,7 @@ def _prompt(
     else:
         shown = "".join(f"{plain_prompt(q)} {a}\n\n" for q, a in probe.shots)
         text = shown + plain_prompt(probe.question or "")
-    return text, start + _ids(tokenizer, text)
+    return text, start + text_ids(tokenizer, text)
 
 
 def _is_bare(probe: Probe) -> bool:
@@ -142,9 +142,12 @@ def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
     return template != "plain" and has_template
 
 
-def _start(tokenizer: Tokenizer) -> list[int]:
+def start_ids(tokenizer: Tokenizer) -> list[int]:
+    """The token that begins every text, if the tokenizer has one."""
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text alone."""
+    # Quiet about a text that is longer than the model's window: it is cut afterwards.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

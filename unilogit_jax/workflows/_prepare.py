@@ -155,17 +155,26 @@ def read_task(experiment: Experiment) -> Task:
 
 def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:
     """The rows as tokens."""
-    forget = encode_some(experiment, tokenizer, task.forget, "rows to forget")
+
+    def encode(examples: Sequence[Example], what: str) -> Rows:
+        return encode_some(experiment, tokenizer, examples, what, documents=task.documents)
+
+    forget = encode(task.forget, "rows to forget")
     if not task.retain:
         return TaskRows(forget, None, forget)
-    retain = encode_some(experiment, tokenizer, task.retain, "rows to keep")
+    retain = encode(task.retain, "rows to keep")
     return TaskRows(forget, retain, forget.joined(retain))
 
 
 def encode_some(
-    experiment: Experiment, tokenizer: Tokenizer, examples: Sequence[Example], what: str
+    experiment: Experiment,
+    tokenizer: Tokenizer,
+    examples: Sequence[Example],
+    what: str,
+    *,
+    documents: bool = False,
 ) -> Rows:
-    """Examples as tokens, from the cache if they are there."""
+    """Examples or documents as tokens, from the cache if they are there."""
     data = experiment.data
     return encode_cached(
         tokenizer,
@@ -173,6 +182,8 @@ def encode_some(
         folder=token_cache(),
         template=data.template,
         max_length=data.max_length,
+        system=data.system,
+        documents=documents,
         what=what,
     )
 
