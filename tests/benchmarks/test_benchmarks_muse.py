@@ -38,6 +38,7 @@ def folder(tmp_path):
         rows[name] = [{"question": q, "answer": a} for q, a in pairs]
     for name in ("forget", "retain", "holdout"):
         rows[f"privleak/{name}"] = [{"text": text} for text in TEXTS[f"privleak/{name}"]]
+    rows["raw/forget"].insert(1, "")  # as one of the News articles is
     for name, values in rows.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.json").write_text(json.dumps(values))
@@ -108,7 +109,7 @@ def test_texts_for_attacks_are_plain(folder):
 
 def test_larger_and_later_requests_are_chosen_by_their_split(folder):
     plain = load(folder)
-    for split in ("scal/forget_2", "sust/forget_3"):
+    for split in ("scal/forget_2", "sust/forget_3", "privleak/forget"):
         task = load(folder, forget=split)
         assert [row.answer for row in task.forget] == TEXTS[split]
         assert (task.retain, task.probes) == (plain.retain, plain.probes)
@@ -139,8 +140,8 @@ def test_all_missing_files_are_named_with_their_source(folder):
     (folder / "raw" / "retain1.json").rename(folder / "raw" / "retain2.json")
     with pytest.raises(DataError) as error:
         load(folder)
-    for words in ("'raw/retain1', 'privleak/forget', 'privleak/retain', 'privleak/holdout' are",):
-        assert words in str(error.value)
+    names = "'raw/retain1', 'privleak/forget', 'privleak/retain', 'privleak/holdout' are not in"
+    assert names in str(error.value)
     assert "raw holds: forget, retain2. Did you mean 'retain2'?" in str(error.value)
     assert "muse-bench/MUSE-News" in str(error.value)
 
@@ -149,7 +150,7 @@ def test_all_missing_files_are_named_with_their_source(folder):
     ("name", "rows", "message"),
     [
         ("raw/forget", [{"question": "Who?", "answer": "Ann."}], "expected a document"),
-        ("raw/forget", [""], "'text' must be text"),
+        ("raw/forget", ["A text.", {"text": 3}], "expected a document"),
         ("verbmem/forget", [{"prompt": "The"}], "expected texts prompt and gt"),
         ("knowmem/forget_qa_icl", ["A text."], "expected texts question and answer"),
     ],

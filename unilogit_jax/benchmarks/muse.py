@@ -4,7 +4,7 @@
 from typing import Any
 
 from unilogit_jax.benchmarks.find import require_splits
-from unilogit_jax.data import Example, Panel, Probe, Source, Task, read_examples, read_rows
+from unilogit_jax.data import Example, Panel, Probe, Source, Task, read_rows
 from unilogit_jax.errors import DataError
 from unilogit_jax.paths import AnyPath, to_source
 
@@ -26,7 +26,7 @@ SPLITS = (
     "verbmem/forget",
     *(f"privleak/{side}" for side in ("forget", "retain", "holdout")),
 )
-"""Files of the panels, in their order."""
+"""Files of the panels."""
 
 
 def load_muse(source: Source) -> Task:
@@ -41,26 +41,26 @@ def load_muse(source: Source) -> Task:
 
     """
     folder = to_source(source.dir or "")
-    rows = source.forget or "raw/forget", source.retain or "raw/retain1"
-    found = require_splits(
+    forget, retain = source.forget or "raw/forget", source.retain or "raw/retain1"
+    files = require_splits(
         folder,
-        (*rows, *SPLITS),
+        (forget, retain, *SPLITS),
         benchmark="MUSE",
         source="data.dir is the folder of one corpus, such as that of muse-bench/MUSE-News or "
         "muse-bench/MUSE-Books, with a folder for each subset and a file for each split.",
     )
-    forget, retain, asked, shown, kept_asked, kept_shown, verbatim, *texts = found
     probes = [
-        *_knowledge(asked, shown, "forget_knowmem"),
-        *_knowledge(kept_asked, kept_shown, "retain_knowmem"),
-        *_verbatim(verbatim),
+        *_knowledge(files, "forget"),
+        *_knowledge(files, "retain"),
+        *_verbatim(files["verbmem/forget"]),
+        *_attacked(files, "forget"),
+        *_attacked(files, "retain"),
+        *_attacked(files, "holdout"),
     ]
-    for panel, path in zip(PANELS[3:], texts, strict=True):
-        probes += [Probe(None, document.answer, panel.name) for document in _documents(path)]
     return Task(
-        name=f"muse-{rows[0].replace('/', '-')}",
-        forget=_documents(forget),
-        retain=_documents(retain),
+        name=f"muse-{forget.replace('/', '-')}",
+        forget=_documents(files[forget]),
+        retain=_documents(files[retain]),
         probes=tuple(probes),
         panels=PANELS,
         documents=True,
@@ -68,18 +68,27 @@ def load_muse(source: Source) -> Task:
 
 
 def _documents(path: AnyPath) -> tuple[Example, ...]:
-    rows = read_examples(path)
-    asked = next((row for row in rows if row.question is not None), None)
-    if asked is not None:
-        raise DataError(f'{asked.where}: expected a document, a string or {{"text": ...}}.')
-    return tuple(rows)
+    """The texts of a file without the blank ones, of which MUSE-News has one."""
+    texts = [(where, row.get("text")) for where, row in read_rows(path)]
+    wrong = [where for where, text in texts if not isinstance(text, str)]
+    if wrong:
+        raise DataError(f'{wrong[0]}: expected a document, a string or {{"text": ...}}.')
+    return tuple(Example(None, text, where) for where, text in texts if text and text.strip())
 
 
-def _knowledge(asked: AnyPath, shown: AnyPath, group: str) -> list[Probe]:
+def _knowledge(files: dict[str, AnyPath], side: str) -> list[Probe]:
     """Questions, each after the same ten questions with their answers."""
-    shots = tuple(_pair(row, where, ("question", "answer")) for where, row in read_rows(shown))
-    pairs = (_pair(row, where, ("question", "answer")) for where, row in read_rows(asked))
-    return [Probe(question, answer, group, shots=shots) for question, answer in pairs]
+    asked, shots = (
+        tuple(_pair(row, where, ("question", "answer")) for where, row in read_rows(files[split]))
+        for split in (f"knowmem/{side}_qa", f"knowmem/{side}_qa_icl")
+    )
+    return [Probe(question, answer, f"{side}_knowmem", shots=shots) for question, answer in asked]
+
+
+def _attacked(files: dict[str, AnyPath], side: str) -> list[Probe]:
+    """Texts that attacks tell apart."""
+    documents = _documents(files[f"privleak/{side}"])
+    return [Probe(None, document.answer, f"privleak_{side}") for document in documents]
 
 
 def _verbatim(path: AnyPath) -> list[Probe]:

@@ -44,7 +44,7 @@ def load_tofu(source: Source) -> Task:
         benchmark="TOFU",
         source="The files are those of the data set locuslab/TOFU.",
     )
-    forget, retain = (read_examples(path) for path in files)
+    forget, retain = (read_examples(files[split]) for split in (forget_split, retain_split))
     rows = {name: _rows(folder, split) for name, split in _splits(forget_split).items()}
     paraphrased = source.questions == "paraphrased"
     probes = {
