@@ -64,6 +64,12 @@ class Prepared:
         return sum(x.size for x in jax.tree.leaves(models.param_shapes(self.model)))
 
     @property
+    def rows_in_words(self) -> str:
+        """How many rows there are, documents being cut into rows."""
+        kept = 0 if self.retain is None else len(self.retain)
+        return f"{len(self.forget)} rows to forget, {kept} to keep"
+
+    @property
     def lora(self) -> models.Lora | None:
         """The low-rank adapters to unlearn with, if any."""
         section = self.experiment.lora
