@@ -92,5 +92,5 @@ def test_a_probe_without_extras_is_encoded_as_an_example(tokenizer):
 
 def test_a_probe_that_loses_its_answer_is_named(tokenizer):
     probe = Probe("Who lives in Oslo? " * 20, "Ann.", "forget")
-    with pytest.raises(DataError, match="evaluation items: Who lives .*no answer token .*16 "):
+    with pytest.raises(DataError, match=r"evaluation items: Who lives .*no answer token .*16 "):
         encode_probes(tokenizer, [(probe, "Ann.")], max_length=16)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data files: what is accepted, and what a wrong row is told."""
 
+import gzip
 import json
 
 import pytest
@@ -73,3 +74,22 @@ def test_an_empty_file_and_a_file_that_is_not_text_are_refused(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         read_examples(tmp_path / "b.jsonl")
+
+
+def test_a_list_of_texts_is_rows_of_text(tmp_path):
+    texts = ["Plain words.", "Two\nlines."]
+    listed = write(tmp_path / "a.json", json.dumps(texts))
+    lines = write(tmp_path / "b.jsonl", "\n".join(json.dumps(text) for text in texts))
+    for path in (listed, lines):
+        assert [(e.question, e.answer) for e in read_examples(path)] == [(None, t) for t in texts]
+
+
+def test_packed_text_is_read_whatever_its_ending_and_damage_is_said(tmp_path):
+    packed = gzip.compress(json.dumps([GOOD]).encode())
+    for name in ("a.json", "a.jsonl.gz"):
+        (tmp_path / name).write_bytes(packed)
+        assert [e.answer for e in read_examples(tmp_path / name)] == ["Ann."]
+    for damaged in (packed[:-9], packed[:12] + b"\xff\xff\xff" + packed[15:], packed[:3]):
+        (tmp_path / "b.json.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"b.json.gz is a damaged gz file .*download it again"):
+            read_examples(tmp_path / "b.json.gz")

@@ -55,7 +55,7 @@ def test_tofu_in_a_bucket_is_tofu_on_a_disk(gcs):
 
     assert texts(local.forget) == texts(remote.forget)
     assert texts(local.retain) == texts(remote.retain)
-    with pytest.raises(DataError, match=r"The folder holds: forget10, .* Did you mean 'forget10'"):
+    with pytest.raises(DataError, match=r"/tofu holds: forget10, .* Did you mean 'forget10'"):
         BENCHMARKS["tofu"](Source(dir=f"{gcs.url}/tofu", forget="forget1"))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unilogit_jax.data import Example, train_tokenizer
+from unilogit_jax.data import Example, encode_documents, train_tokenizer
 from unilogit_jax.data import token_cache as cache
 from unilogit_jax.data.encode import encode
 
@@ -58,10 +58,11 @@ def test_whatever_the_rows_depend_on_makes_other_rows(tokenizer, tmp_path, count
         rows(*args)
     rows(tokenizer, tmp_path, max_length=40)
     rows(tokenizer, tmp_path, template="plain")
+    rows(tokenizer, tmp_path, system="Be short.")
     chatty = train_tokenizer(TEXTS, vocab_size=300)
     chatty.chat_template = "{{ messages[0]['content'] }}{{ messages[1]['content'] }}"
     rows(chatty, tmp_path, template="plain")
-    assert len(counted) == 7 == len(list(tmp_path.iterdir()))
+    assert len(counted) == 8 == len(list(tmp_path.iterdir()))
 
 
 def test_where_a_row_came_from_does_not_matter(tokenizer, tmp_path, counted):
@@ -95,3 +96,13 @@ def test_a_folder_that_cannot_be_written_is_no_error(tokenizer, tmp_path):
 def test_few_rows_are_not_kept(tokenizer, tmp_path):
     cache.encode_cached(tokenizer, EXAMPLES, folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_documents_are_kept_apart_from_rows_and_read_back(tokenizer, tmp_path, monkeypatch):
+    plain = rows(tokenizer, tmp_path)
+    wanted = encode_documents(tokenizer, EXAMPLES, max_length=6)
+    first = rows(tokenizer, tmp_path, documents=True, max_length=6)
+    monkeypatch.setattr(cache, "encode_documents", None)
+    again = rows(tokenizer, tmp_path, documents=True, max_length=6)
+    assert same(first, wanted) and same(again, wanted) and not same(plain, wanted)
+    assert len(first) != len(EXAMPLES)

@@ -42,7 +42,9 @@ def test_a_reference_is_asked_for_every_label(overrides, other, tmp_path):
     said = []
     cache = ReferenceCache(folder=tmp_path, model={}, version="1", warn=said.append)
     found, kept = (
-        with_targets(prepared, prepared.experiment.method, {}, cache, start=None)[FORGET]["logit_tau"]
+        with_targets(prepared, prepared.experiment.method, {}, cache, start=None)[FORGET][
+            "logit_tau"
+        ]
         for _ in range(2)
     )
     (place,) = tmp_path.iterdir()

@@ -62,16 +62,24 @@ class Model(_Section):
 class Data(_Section):
     """What to forget and what to keep."""
 
-    benchmark: Literal["toy", "tofu", "files"] = "files"
-    """toy: invented people; tofu: TOFU's files in `dir`; files: your own `forget` and `retain`."""
+    benchmark: Literal["toy", "tofu", "muse", "files"] = "files"
+    """toy: invented people; tofu: TOFU's files in `dir`; muse: those of MUSE-News or MUSE-Books;
+    files: your own `forget` and `retain`."""
     dir: str | None = None
     """Folder or URL of a benchmark's files."""
     forget: str | None = None
-    """files: path or URL of the rows to forget; tofu: the split, such as forget10."""
+    """files: path or URL of the rows to forget; tofu: the split, such as forget10;
+    muse: subset and split, such as raw/forget, scal/forget_2 or sust/forget_3."""
     retain: str | None = None
-    """files: path or URL of the rows to keep; tofu: the split, such as retain90."""
+    """files: path or URL of the rows to keep; tofu: the split, null taking the one that goes with
+    the forget split; muse: subset and split, null taking raw/retain1."""
+    questions: Literal["plain", "paraphrased"] = "plain"
+    """tofu: ask the questions as they were trained, or in other words."""
     template: Literal["auto", "plain", "chat"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
+    system: str | None = None
+    """Chat templates: a system prompt before every question, such as You are a helpful assistant.;
+    null leaves it to the template."""
     refusals: str | None = None
     """Path or URL of a file with a refusal on each line, for methods that teach some; null takes
     the usual ones."""
@@ -251,8 +259,11 @@ class Experiment(_Section):
             problems.append(
                 "data.benchmark files needs data.forget, the path of the rows to forget"
             )
-        if self.data.benchmark == "tofu" and self.data.dir is None:
-            problems.append("data.benchmark tofu needs data.dir, the folder of TOFU's files")
+        for name, title in (("tofu", "TOFU"), ("muse", "MUSE")):
+            if self.data.benchmark == name and self.data.dir is None:
+                problems.append(
+                    f"data.benchmark {name} needs data.dir, the folder of {title}'s files"
+                )
         labels = Counter(method_label(rival) for rival in self.compare)
         problems.extend(
             f"compare holds several methods called {label}, which is one column and one folder: "

@@ -9,6 +9,7 @@ from unilogit_jax.data.batches import (
     row_order,
     unlearning_batches,
 )
+from unilogit_jax.data.documents import encode_documents
 from unilogit_jax.data.encode import Rows, encode, encode_probes
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.name_swap import SwappedRows, mean_log_odds, swap_names
@@ -52,6 +53,7 @@ __all__ = [
     "draw_names",
     "encode",
     "encode_cached",
+    "encode_documents",
     "encode_example",
     "encode_probe",
     "encode_probes",

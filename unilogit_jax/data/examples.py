@@ -2,6 +2,7 @@
 """Rows of text before any tokenizer: what to train on and what to ask."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -85,5 +86,7 @@ class Source:
     """Path or split of the rows to forget."""
     retain: str | None = None
     """Path or split of the rows to keep."""
+    questions: Literal["plain", "paraphrased"] = "plain"
+    """Wording of the questions that are asked, where a benchmark has two."""
     seed: int = 0
     """Seed of generated rows."""

@@ -75,7 +75,7 @@ def encode_probe(
     literal question get no end token, and nothing says what the very first token is.
     """
     first, whole = row_text(tokenizer, probe, text, template=template, system=system)
-    ids = first + _ids(tokenizer, whole)
+    ids = first + text_ids(tokenizer, whole)
     if not _is_bare(probe) and ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     _, before = _prompt(tokenizer, probe, template, system)
@@ -93,16 +93,17 @@ def row_text(
     """The ids that begin a row, and all of its text, whose ids follow them."""
     if _is_chat(tokenizer, template) and not _is_bare(probe):
         turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
-        return [], _chat(tokenizer, turns, answer_follows=False)
+        # A newline behind the end token is the next turn's, which never comes.
+        return [], _chat(tokenizer, turns, answer_follows=False).rstrip("\n")
     prompt, _ = _prompt(tokenizer, probe, template, system)
-    return _start(tokenizer), f"{prompt}{text}" if _is_bare(probe) else f"{prompt} {text}"
+    return start_ids(tokenizer), f"{prompt}{text}" if _is_bare(probe) else f"{prompt} {text}"
 
 
 def _prompt(
     tokenizer: Tokenizer, probe: Probe, template: Template, system: str | None
 ) -> tuple[str, list[int]]:
     """What stands before the answer, as text and as ids."""
-    start = _start(tokenizer)
+    start = start_ids(tokenizer)
     if _is_bare(probe):
         text = probe.question or ""
     elif _is_chat(tokenizer, template):
@@ -111,7 +112,7 @@ def _prompt(
     else:
         shown = "".join(f"{plain_prompt(q)} {a}\n\n" for q, a in probe.shots)
         text = shown + plain_prompt(probe.question or "")
-    return text, start + _ids(tokenizer, text)
+    return text, start + text_ids(tokenizer, text)
 
 
 def _is_bare(probe: Probe) -> bool:
@@ -151,9 +152,12 @@ def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
     return template != "plain" and has_template
 
 
-def _start(tokenizer: Tokenizer) -> list[int]:
+def start_ids(tokenizer: Tokenizer) -> list[int]:
+    """The token that begins every text, if the tokenizer has one."""
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text alone."""
+    # Quiet about a text that is longer than the model's window: it is cut afterwards.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

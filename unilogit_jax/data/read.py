@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads rows of text from a file, and says which line is wrong and what was expected."""
 
+import gzip
 import json
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ TABLES = {".csv": "csv", ".parquet": "parquet"}
 def read_examples(path: str | AnyPath) -> list[Example]:
     """Reads rows from JSON Lines, a JSON list, CSV or Parquet, on a disk or behind a URL.
 
-    Each row holds "question" and "answer", or "text". A question may have other answers in a list
+    JSON may be packed with gzip, whatever the file's ending. Each row holds "question" and
+    "answer", or "text", or is a text itself. A question may have other answers in a list
     "alternates", and any row the names of those it is about in a list "names". Other fields are
     ignored.
 
@@ -70,8 +73,16 @@ def _found(path: str | AnyPath) -> AnyPath:
 
 
 def _text(path: AnyPath) -> str:
+    data = path.read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{path} is a damaged gz file ({error}): copy or download it again."
+            ) from error
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
 
@@ -114,6 +125,8 @@ def _json(line: str, where: str) -> dict[str, Any]:
 
 
 def _mapping(row: Any, where: str) -> dict[str, Any]:
+    if isinstance(row, str):
+        return {"text": row}
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected {EXPECTED}, got {type(row).__name__}.")
     return row

@@ -13,14 +13,16 @@ from uuid import uuid4
 
 import numpy as np
 
-from unilogit_jax.data.encode import Rows, Template, encode
+from unilogit_jax.data.documents import encode_documents
+from unilogit_jax.data.encode import Rows, encode
 from unilogit_jax.data.examples import Example
+from unilogit_jax.data.prompts import Template
 from unilogit_jax.data.tokenizer import Tokenizer
 
 VERSION = 2
-"""To be raised whenever `encode` gives other rows for the same arguments."""
-SMALLEST = 5000
-"""Rows: fewer are encoded in a few seconds."""
+"""To be raised whenever encoding gives other rows for the same arguments."""
+SMALLEST = 1_500_000
+"""Characters: less text is encoded in a few seconds."""
 
 
 def encode_cached(
@@ -30,10 +32,12 @@ def encode_cached(
     folder: Path | None,
     template: Template = "auto",
     max_length: int = 512,
+    system: str | None = None,
+    documents: bool = False,
     what: str = "rows",
     smallest: int = SMALLEST,
 ) -> Rows:
-    """As `encode`, but many rows that were encoded before are read from a folder.
+    """As `encode` or `encode_documents`; much text encoded before is read from a folder.
 
     Args:
       tokenizer: as there.
@@ -41,33 +45,36 @@ def encode_cached(
       folder: where encoded rows are kept; None keeps none.
       template: as there.
       max_length: as there.
+      system: as there.
+      documents: whether the examples are documents.
       what: as there.
-      smallest: number of rows from which on they are kept.
+      smallest: number of characters from which on rows are kept.
 
     Raises:
       DataError: as there; a file that is damaged or cannot be written is no error.
 
     """
+    cut: dict[str, Any] = {"max_length": max_length}
+    if not documents:
+        cut |= {"template": template, "system": system}
 
     def make() -> Rows:
-        return encode(tokenizer, examples, template=template, max_length=max_length, what=what)
+        how = encode_documents if documents else encode
+        return how(tokenizer, examples, what=what, **cut)
 
-    if folder is None or len(examples) < smallest:
+    if folder is None or sum(len(e.question or "") + len(e.answer) for e in examples) < smallest:
         return make()
-    name = _fingerprint(tokenizer, examples, template, max_length)
-    return _kept(folder / f"{name}.npz", len(examples), make)
+    name = _fingerprint(tokenizer, examples, [documents, cut])
+    return _kept(folder / f"{name}.npz", make)
 
 
-def _fingerprint(
-    tokenizer: Tokenizer, examples: Sequence[Example], template: Template, max_length: int
-) -> str:
+def _fingerprint(tokenizer: Tokenizer, examples: Sequence[Example], wishes: Any) -> str:
     """A hash of all that decides about the rows: text, tokenizer, template, length."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = sorted(tokenizer.get_vocab().items()) if backend is None else backend.to_str()
     facts: list[Any] = [
         VERSION,
-        template,
-        max_length,
+        wishes,
         type(tokenizer).__name__,
         vocabulary,
         getattr(tokenizer, "chat_template", None),
@@ -79,12 +86,12 @@ def _fingerprint(
     return digest.hexdigest()[:32]
 
 
-def _kept(path: Path, count: int, make: Callable[[], Rows]) -> Rows:
+def _kept(path: Path, make: Callable[[], Rows]) -> Rows:
     try:
         # Opened here: NumPy leaves a damaged file open.
         with path.open("rb") as opened, np.load(opened) as file:
             rows = Rows(file["tokens"], file["labels"], file["lengths"])
-        if len(rows.tokens) == len(rows.labels) == len(rows.lengths) == count:
+        if len(rows.tokens) == len(rows.labels) == len(rows.lengths):
             return rows
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         pass

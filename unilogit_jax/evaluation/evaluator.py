@@ -38,6 +38,7 @@ class Evaluator:
         *,
         mesh: Mesh,
         template: Template = "auto",
+        system: str | None = None,
         max_length: int = 512,
         max_new_tokens: int = 64,
         max_items: int | None = None,
@@ -47,6 +48,7 @@ class Evaluator:
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
+        self._system = system
         self._template: Template = template
         self._suite = task.suite
         self._score = make_scorer(
@@ -54,7 +56,7 @@ class Evaluator:
         )
         self._panels = {panel.name: panel for panel in task.panels}
         self.probes = _first(task.probes, max_items)
-        options = {"template": template, "max_length": max_length}
+        options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
         self._rows = encode_probes(tokenizer, answered, **options)
         self._seen = None
@@ -104,7 +106,7 @@ class Evaluator:
         return [_until(text, stops, end in ids) for text, ids in zip(texts, outputs, strict=True)]
 
     def _prompt(self, probe: Probe) -> list[int]:
-        return probe_prompt(self._tokenizer, probe, template=self._template)
+        return probe_prompt(self._tokenizer, probe, template=self._template, system=self._system)
 
     def _questions(self) -> dict[str, tuple[list[int], list[list[int]]]]:
         """Panel -> numbers and prompts of the probes that are asked."""

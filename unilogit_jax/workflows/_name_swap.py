@@ -52,6 +52,7 @@ def name_swap_log_odds(
         forget,
         template=data.template,
         max_length=data.max_length,
+        system=data.system,
     )
     log_odds = log_odds_under(
         models.apply_fn(prepared.model),

@@ -3,22 +3,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from unilogit_jax import models
-from unilogit_jax.benchmarks import BENCHMARKS
 from unilogit_jax.config import Experiment, Scratch
 from unilogit_jax.data import (
     Example,
     Rows,
-    Source,
     Task,
     Tokenizer,
-    encode_cached,
     plain_prompt,
     train_tokenizer,
 )
@@ -26,13 +22,13 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed
 from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
-from unilogit_jax.run.caches import token_cache
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.types import FORGET, RETAIN
 from unilogit_jax.workflows._alternates import alternate_rows
 from unilogit_jax.workflows._checks import check_rows
 from unilogit_jax.workflows._reference import read_reference
+from unilogit_jax.workflows._rows import TaskRows, encode_rows, encode_some, full_rows, read_task
 from unilogit_jax.workflows._runs import (
     TOKENIZER_FILE,
     is_run,
@@ -68,6 +64,12 @@ class Prepared:
     def parameters(self) -> int:
         """Number of weights of the model."""
         return sum(x.size for x in jax.tree.leaves(models.param_shapes(self.model)))
+
+    @property
+    def rows_in_words(self) -> str:
+        """How many rows there are, documents being cut into rows."""
+        kept = 0 if self.retain is None else len(self.retain)
+        return f"{len(self.forget)} rows to forget, {kept} to keep"
 
     @property
     def lora(self) -> models.Lora | None:
@@ -106,6 +108,7 @@ class Prepared:
             self.task,
             mesh=self.mesh,
             template=data.template,
+            system=data.system,
             max_length=data.max_length,
             max_new_tokens=settings.max_new_tokens,
             max_items=settings.max_items,
@@ -143,50 +146,6 @@ def prepare(
     return put_together(
         experiment, mesh=mesh, task=task, tokenizer=tokenizer, model=model, base=base, rows=rows
     )
-
-
-class TaskRows(NamedTuple):
-    """The encoded rows of a task."""
-
-    forget: Rows
-    retain: Rows | None
-    everything: Rows
-
-
-def read_task(experiment: Experiment) -> Task:
-    """The rows to forget and to keep, as text."""
-    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
-    return BENCHMARKS[experiment.data.benchmark](Source(**source))
-
-
-def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:
-    """The rows as tokens."""
-    forget = encode_some(experiment, tokenizer, task.forget, "rows to forget")
-    if not task.retain:
-        return TaskRows(forget, None, forget)
-    retain = encode_some(experiment, tokenizer, task.retain, "rows to keep")
-    return TaskRows(forget, retain, forget.joined(retain))
-
-
-def encode_some(
-    experiment: Experiment, tokenizer: Tokenizer, examples: Sequence[Example], what: str
-) -> Rows:
-    """Examples as tokens, from the cache if they are there."""
-    data = experiment.data
-    return encode_cached(
-        tokenizer,
-        examples,
-        folder=token_cache(),
-        template=data.template,
-        max_length=data.max_length,
-        what=what,
-    )
-
-
-def full_rows(count: int, length: int) -> Rows:
-    """Rows of the greatest length, where there is no tokenizer."""
-    tokens = np.zeros((count, length), np.int32)
-    return Rows(tokens, tokens, np.full(count, length, np.int32))
 
 
 def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others: Any) -> Prepared:

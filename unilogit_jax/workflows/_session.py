@@ -111,6 +111,6 @@ def _describe(console: Console, prepared: Prepared) -> None:
         f"{prepared.mesh.size} device(s)"
     )
     console.line(
-        f"data: {task.name}, {len(task.forget)} rows to forget, {len(task.retain)} to keep, "
+        f"data: {task.name}, {prepared.rows_in_words}, "
         f"up to {prepared.everything.length} tokens a row"
     )

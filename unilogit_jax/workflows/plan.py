@@ -268,8 +268,7 @@ def _describe_model(prepared: Prepared) -> str:
 
 
 def _describe_data(prepared: Prepared) -> str:
-    task = prepared.task
-    return f"{task.name}: {len(task.forget)} rows to forget, {len(task.retain)} to keep"
+    return f"{prepared.task.name}: {prepared.rows_in_words}"
 
 
 def _describe_devices(prepared: Prepared, kind: str) -> str:
