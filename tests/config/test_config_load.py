@@ -119,11 +119,12 @@ def test_missing_sections_are_all_named(write):
     assert lines(write("name: x")) == ["file  missing key 'model'.", "file  missing key 'data'."]
 
 
-def test_checks_across_keys_come_one_per_line_at_the_keys_they_name(write):
-    text = "name: x\nmodel:\n  weights: w\n  scratch: {}\ndata:\n  benchmark: tofu\n"
+@pytest.mark.parametrize("name", ["tofu", "muse"])
+def test_checks_across_keys_come_one_per_line_at_the_keys_they_name(write, name):
+    text = f"name: x\nmodel:\n  weights: w\n  scratch: {{}}\ndata:\n  benchmark: {name}\n"
     found = lines(write(text))
     assert found[0].startswith("line 3  set exactly one of model.weights and model.scratch")
-    assert found[1].startswith("line 6  data.benchmark tofu needs data.dir")
+    assert found[1].startswith(f"line 6  data.benchmark {name} needs data.dir")
 
 
 def test_a_check_across_keys_that_an_override_broke_says_so():

@@ -27,6 +27,10 @@ def probe_prompt(
 
     Shown pairs are earlier turns of a chat, or else stand above the question with a blank line
     after each. A literal question is the whole prompt. Before plain text there is nothing.
+
+    Raises:
+      DataError: the chat template is missing, or refuses a conversation such as this.
+
     """
     return _prompt(tokenizer, probe, template, system)[1]
 
@@ -73,6 +77,10 @@ def encode_probe(
     The whole is tokenised at once and cut at `max_length`; the ids of the prompt alone say where
     the answer starts. The closing end token is part of the answer. Plain text and what follows a
     literal question get no end token, and nothing says what the very first token is.
+
+    Raises:
+      DataError: as in `probe_prompt`.
+
     """
     first, whole = row_text(tokenizer, probe, text, template=template, system=system)
     ids = first + text_ids(tokenizer, whole)
