@@ -2,6 +2,7 @@
 """State, optimizer, the jitted step, the loop of a stage, and checkpoints."""
 
 from unilogit_jax.train.checkpoint import Checkpoints, fingerprint
+from unilogit_jax.train.finish import finisher
 from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, count_sets, weighed
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
@@ -25,6 +26,7 @@ __all__ = [
     "count_sets",
     "count_steps",
     "fingerprint",
+    "finisher",
     "fit",
     "init_state",
     "log_odds_under",

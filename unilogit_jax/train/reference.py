@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a method needs of the frozen start model, computed once before training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method, Needs
-from unilogit_jax.ops import label_log_odds, top_tokens
+from unilogit_jax.ops import generic_top, label_log_odds, top_tokens
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.train.objective import ApplyFn
 from unilogit_jax.types import FORGET, Batch, Head, ModelOutput
@@ -69,6 +69,7 @@ def reference_for(
     *,
     batch_size: int,
     mesh: Mesh,
+    reinforced: Any = None,
 ) -> tuple[References, Head | None]:
     """Runs the reference over the rows, once.
 
@@ -80,6 +81,7 @@ def reference_for(
       rows: set -> rows.
       batch_size: rows per forward pass.
       mesh: where to run.
+      reinforced: weights trained further on the forget rows, for a method that needs such.
 
     Returns:
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
@@ -92,9 +94,11 @@ def reference_for(
         names = names_of(method.needs, which)
         if not names:
             continue
-        references[which], head = _run(
-            names, method.needs, apply_fn, params, own, which, batch_size, mesh
-        )
+        if which == FORGET and method.needs.reinforced is not None:
+            look, weights = _generic_look(method.needs, apply_fn), (params, reinforced)
+        else:
+            look, weights = _plain_look(method.needs, apply_fn, mesh), params
+        references[which], head = _run(names, look, weights, own, which, batch_size, mesh)
     needed = method.needs.ref_hidden and method.needs.layer is None
     return references, head if needed else None
 
@@ -113,14 +117,18 @@ def log_odds_under(
 
     """
     name = "ref_log_odds"
-    values, _ = _run((name,), Needs(), apply_fn, params, rows, FORGET, batch_size, mesh)
+    look = _plain_look(Needs(), apply_fn, mesh)
+    values, _ = _run((name,), look, params, rows, FORGET, batch_size, mesh)
     return values[name]
+
+
+Look = Callable[[Any, Batch], tuple[dict[str, jax.Array], Head]]
+"""(weights, batch) -> what is known of its tokens, and the head."""
 
 
 def _run(
     names: tuple[str, ...],
-    needs: Needs,
-    apply_fn: ApplyFn,
+    look: Look,
     params: Any,
     rows: Rows,
     which: int,
@@ -129,10 +137,8 @@ def _run(
 ) -> tuple[dict[str, np.ndarray], Head]:
     @jax.jit
     def forward(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], Head]:
-        output = apply_fn(params, batch)
-        found = _look(output, batch, needs.ref_top, mesh) if needs.layer is None else {}
-        found["ref_hidden"] = output.hidden
-        return {name: found[name] for name in names}, output.head
+        found, head = look(params, batch)
+        return {name: found[name] for name in names}, head
 
     chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
     head: Any = None
@@ -144,6 +150,30 @@ def _run(
         for name, parts in chunks.items():
             parts.append(fetch(values[name]))
     return {name: np.concatenate(parts)[: len(rows)] for name, parts in chunks.items()}, head
+
+
+def _plain_look(needs: Needs, apply_fn: ApplyFn, mesh: Mesh) -> Look:
+    def look(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], Head]:
+        output = apply_fn(params, batch)
+        found = _look(output, batch, needs.ref_top, mesh) if needs.layer is None else {}
+        return found | {"ref_hidden": output.hidden}, output.head
+
+    return look
+
+
+def _generic_look(needs: Needs, apply_fn: ApplyFn) -> Look:
+    """Of the start model without what a reinforced one prefers; the weights are those of both."""
+    alpha, k = needs.reinforced, needs.ref_top
+    assert alpha is not None
+
+    def look(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], Head]:
+        base, other = (apply_fn(weights, batch) for weights in params)
+        odds, tokens, logprobs, tail = generic_top(base, other, batch.labels, alpha=alpha, k=k)
+        found = {"ref_log_odds": odds, "ref_tokens": tokens}
+        found |= {"ref_logprobs": logprobs, "ref_tail": tail, "ref_hidden": base.hidden}
+        return found, base.head
+
+    return look
 
 
 def _look(output: ModelOutput, batch: Batch, k: int, mesh: Mesh) -> dict[str, jax.Array]:

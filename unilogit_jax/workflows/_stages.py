@@ -18,13 +18,20 @@ from unilogit_jax.train import (
     Checkpoints,
     Stage,
     Watch,
+    finisher,
     fit,
     init_state,
     reference_for,
 )
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program, up_to
+from unilogit_jax.workflows._programs import (
+    Program,
+    finetune_program,
+    reinforce_program,
+    unlearn_program,
+    up_to,
+)
 from unilogit_jax.workflows._targets import with_targets
 
 _SMALL_STEPS = (
@@ -73,6 +80,12 @@ def unlearn_stage(
     configuration asks for it, weights are evaluated on the way; `before` are the numbers of
     `start`.
     """
+    reinforced = None
+    if method.needs.reinforced is not None:
+        program = reinforce_program(prepared, name, start)
+        trained = _run_stage(prepared, program, run, console)
+        reinforced = finisher(program.method, start, prepared.lora)(trained)
+        del program, trained
     references, ref_head = reference_for(
         method,
         models.apply_fn(up_to(prepared.model, method.needs.layer)),
@@ -80,26 +93,24 @@ def unlearn_stage(
         prepared.rows(method),
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
+        reinforced=reinforced,
     )
+    del reinforced
     references = with_targets(prepared, method, references)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )
-    lora = prepared.lora
-
-    def whole(trained: Any) -> Any:
-        return trained if lora is None else models.merge_lora(start, trained, lora)
-
+    result = finisher(method, start, prepared.lora)
     watch = {
         "watch": _watch(prepared, before),
-        "evaluate": lambda trained: summarize(evaluator(whole(trained))),
+        "evaluate": lambda trained: summarize(evaluator(result(trained))),
     }
     trained = _run_stage(prepared, program, run, console, **watch)
-    params = whole(trained)
-    if lora is not None:
+    params = result(trained)
+    if program.name != name:  # what was trained is not yet what the stage is for
         with Checkpoints(run.checkpoints / name) as checkpoints:
             if checkpoints.latest() is None:
-                checkpoints.save(1, {"params": params}, {"stage": name, "merged": True})
+                checkpoints.save(1, {"params": params}, {"stage": name, "made_of": program.name})
     return params
 
 
