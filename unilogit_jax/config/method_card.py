@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from unilogit_jax.config.find_method import method_class
 from unilogit_jax.config.method_field import adapter_of
-from unilogit_jax.methods import Needs, Unlearning
+from unilogit_jax.methods import Finishing, Needs, Unlearning
 from unilogit_jax.types import ALTERNATE, FORGET, RETAIN, RETAIN_ALTERNATE
 
 _SETS = {
@@ -115,15 +115,18 @@ def needs_in_words(needs: Needs) -> tuple[str, ...]:
 
     """
     lines = []
+    teacher = "the start model's" if needs.reinforced is None else "the teacher's"
     if needs.ref_log_odds:
-        lines.append(f"the start model's log-odds of the labels of {_named(needs.ref_log_odds)}")
+        lines.append(f"{teacher} log-odds of the labels of {_named(needs.ref_log_odds)}")
     if needs.ref_hidden:
         where = (
             "last hidden states" if needs.layer is None else f"hidden states at layer {needs.layer}"
         )
         lines.append(f"the start model's {where} of {_named(needs.ref_hidden)}")
+    if needs.reinforced is not None:
+        lines.append("a model trained further on the forget rows, in a stage before (see unlearn)")
     if needs.ref_top:
-        lines.append(f"the start model's {needs.ref_top} likeliest tokens at each forget token")
+        lines.append(f"{teacher} {needs.ref_top} likeliest tokens at each forget token")
     if needs.tau:
         lines.append(_TAU.format(needs.tau.replace("_", " ")))
     lines += [text for kind, text in _ANSWERS.items() if kind in needs.alternates]
@@ -139,7 +142,9 @@ def _named(sets: frozenset[int]) -> str:
 
 def _needs(cls: type[Any]) -> tuple[str, ...]:
     try:
-        return needs_in_words(cls().needs)
+        method = cls()
+        end = ("the start weights to the end of training",) * isinstance(method, Finishing)
+        return (*needs_in_words(method.needs), *end)
     except TypeError:
         return ("whatever the fields ask for that have no default",)
 

@@ -10,7 +10,7 @@ from unilogit_jax.methods._common import (
     set_mean,
     with_retain,
 )
-from unilogit_jax.methods._protocol import Comparison, Given, Method, Needs, Structured
+from unilogit_jax.methods._protocol import Comparison, Finishing, Given, Method, Needs, Structured
 from unilogit_jax.methods.altpo import AltPo
 from unilogit_jax.methods.ce_u import CeU
 from unilogit_jax.methods.delete import Delete
@@ -31,10 +31,12 @@ from unilogit_jax.methods.pdu import Pdu
 from unilogit_jax.methods.rmu import Rmu
 from unilogit_jax.methods.satimp import SatImp
 from unilogit_jax.methods.simnpo import SimNpo
+from unilogit_jax.methods.task_vector import Reinforce, TaskVector
 from unilogit_jax.methods.undial import Undial
 from unilogit_jax.methods.unilogit import Unilogit
 from unilogit_jax.methods.unlikelihood import Unlikelihood
 from unilogit_jax.methods.wga import Wga
+from unilogit_jax.methods.whp import Whp
 
 METHODS = {
     "unilogit": Unilogit,
@@ -60,8 +62,10 @@ METHODS = {
     "jensun": JensUn,
     "rmu": Rmu,
     "pdu": Pdu,
+    "task_vector": TaskVector,
+    "whp": Whp,
 }
-"""Name in a configuration file -> class. `Finetune` trains models; it unlearns nothing."""
+"""Name in a configuration file -> class. `Finetune` and `Reinforce` unlearn nothing."""
 
 __all__ = [
     "METHODS",
@@ -71,6 +75,7 @@ __all__ = [
     "Delete",
     "Dpo",
     "Finetune",
+    "Finishing",
     "Flat",
     "Given",
     "GradAscent",
@@ -86,15 +91,18 @@ __all__ = [
     "Npo",
     "NpoSam",
     "Pdu",
+    "Reinforce",
     "Rmu",
     "SatImp",
     "SimNpo",
     "Structured",
+    "TaskVector",
     "Undial",
     "Unilogit",
     "Unlearning",
     "Unlikelihood",
     "Wga",
+    "Whp",
     "answer_lengths",
     "answer_mean",
     "answer_sums",

@@ -24,6 +24,10 @@ class Needs(NamedTuple):
     """Sets whose rows need its last hidden states (with `layer`: those of that layer)."""
     ref_top: int = 0
     """How many of its likeliest tokens are stored for each forget token."""
+    reinforced: float | None = None
+    """With a number alpha what is stored of forget tokens, log-odds too, is that of v - alpha
+    relu(v_reinforced - v): v are the start model's logits, v_reinforced those of one that a stage
+    before has trained on the forget rows."""
     tau: Literal["", "ngram", "name_swap", "reference", "own"] = ""
     """Where `logit_tau` of each forget token comes from; "": there is none."""
     alternates: frozenset[Alternates] = frozenset()
@@ -69,6 +73,23 @@ class Method(Protocol):
 
         Loss and numbers of the parts of a batch have to add up to those of the whole, as those do
         that are made with `set_mean` and `answer_mean`.
+        """
+        ...
+
+
+@runtime_checkable
+class Finishing(Method, Protocol):
+    """A method whose result is not the trained weights themselves, but made of them.
+
+    A method without `finish` ends with the weights as trained.
+    """
+
+    def finish(self, start: Any, trained: Any) -> Any:
+        """The result, from the weights before and after training; traced once, under jit.
+
+        Both are trees of one form, in float32, which the result has to have too; it is rounded to
+        the type of the weights. With low-rank adapters the trees hold what these add to the
+        adapted kernels, which is zero at the start; the result is added to the kernels.
         """
         ...
 

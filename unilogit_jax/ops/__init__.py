@@ -7,6 +7,7 @@ from unilogit_jax.ops.divergence import (
     chunked_divergence,
     divergence_loss,
 )
+from unilogit_jax.ops.generic import generic_logits, generic_top
 from unilogit_jax.ops.head import HeadStats, head_loss, label_log_odds
 from unilogit_jax.ops.log_odds import label_columns, log_odds
 from unilogit_jax.ops.logit_gap import logit_gap
@@ -25,6 +26,8 @@ __all__ = [
     "TopK",
     "chunked_divergence",
     "divergence_loss",
+    "generic_logits",
+    "generic_top",
     "head_loss",
     "label_columns",
     "label_log_odds",

@@ -3,6 +3,7 @@
 
 from unilogit_jax.train.checkpoint import Checkpoints
 from unilogit_jax.train.fingerprint import fingerprint
+from unilogit_jax.train.finish import finisher
 from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, count_sets, weighed
 from unilogit_jax.train.optimizer import count_steps, make_optimizer, make_schedule
@@ -29,6 +30,7 @@ __all__ = [
     "count_sets",
     "count_steps",
     "fingerprint",
+    "finisher",
     "fit",
     "gradients_of",
     "init_state",

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from unilogit_jax.data import Rows, assemble
 from unilogit_jax.methods import Method, Needs
-from unilogit_jax.ops import label_log_odds, top_tokens
+from unilogit_jax.ops import generic_top, label_log_odds, top_tokens
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.train.kept_arrays import collect
 from unilogit_jax.train.objective import ApplyFn
@@ -72,6 +72,7 @@ def reference_for(
     batch_size: int,
     mesh: Mesh,
     cache: ReferenceCache | None = None,
+    reinforced: Any = None,
 ) -> tuple[References, Head | None]:
     """Runs the reference over the rows, once.
 
@@ -84,6 +85,7 @@ def reference_for(
       batch_size: rows per forward pass.
       mesh: where to run.
       cache: where answers are kept; None computes them and holds them in memory.
+      reinforced: weights trained further on the forget rows, for a method that needs such.
 
     Returns:
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
@@ -91,11 +93,13 @@ def reference_for(
 
     """
     needs, ask = method.needs, _Asking(apply_fn, params, batch_size, mesh)
-    references: References = {
-        which: ask.answer(Question(own, which, names, needs.ref_top, needs.layer), cache)
-        for which, own in rows.items()
-        if (names := names_of(needs, which))
-    }
+    both = _Asking(apply_fn, (params, reinforced), batch_size, mesh)
+    references: References = {}
+    for which, own in rows.items():
+        if names := names_of(needs, which):
+            alpha = needs.reinforced if which == FORGET else None
+            question = Question(own, which, names, needs.ref_top, needs.layer, alpha)
+            references[which] = (ask if alpha is None else both).answer(question, cache)
     needed = needs.ref_hidden and needs.layer is None
     return references, ask.head(next(iter(rows.values()))) if needed else None
 
@@ -130,6 +134,7 @@ class _Asking(NamedTuple):
 
     apply_fn: ApplyFn
     params: Any
+    """For a question with alpha those of the start model and those of a reinforced one."""
     batch_size: int
     mesh: Mesh
 
@@ -145,13 +150,17 @@ class _Asking(NamedTuple):
         return head(self.params, self._batch(rows, FORGET, 0))
 
     def _pieces(self, question: Question) -> Iterator[dict[str, np.ndarray]]:
-        rows, which, names, top, layer = question
+        rows, which, names, top, layer, alpha = question
 
         @jax.jit
         def forward(params: Any, batch: Batch) -> dict[str, jax.Array]:
-            output = self.apply_fn(params, batch)
-            found = _look(output, batch, top, self.mesh) if layer is None else {}
-            found["ref_hidden"] = output.hidden
+            if alpha is not None:
+                outputs = tuple(self.apply_fn(weights, batch) for weights in params)
+                found = _look_generic(outputs, batch, top, alpha)
+            else:
+                output = self.apply_fn(params, batch)
+                found = _look(output, batch, top, self.mesh) if layer is None else {}
+                found["ref_hidden"] = output.hidden
             return {name: found[name] for name in names}
 
         for start in range(0, len(rows), self.batch_size):
@@ -180,4 +189,19 @@ def _look(output: ModelOutput, batch: Batch, k: int, mesh: Mesh) -> dict[str, ja
         "ref_tokens": tokens,
         "ref_logprobs": jnp.maximum(stats.pick_logprobs, finite),
         "ref_tail": jnp.maximum(stats.tail_logprob, finite),
+    }
+
+
+def _look_generic(
+    outputs: tuple[ModelOutput, ...], batch: Batch, k: int, alpha: float
+) -> dict[str, jax.Array]:
+    """The same of the start model without what a reinforced one prefers."""
+    start, reinforced = outputs
+    odds, tokens, logprobs, tail = generic_top(start, reinforced, batch.labels, alpha=alpha, k=k)
+    return {
+        "ref_log_odds": odds,
+        "ref_tokens": tokens,
+        "ref_logprobs": logprobs,
+        "ref_tail": tail,
+        "ref_hidden": start.hidden,
     }

@@ -47,6 +47,8 @@ class Question(NamedTuple):
     """How many of the likeliest tokens."""
     layer: int | None = None
     """Where the model ends."""
+    alpha: float | None = None
+    """How much of what a reinforced model prefers is taken away; None: there is no such model."""
 
 
 class _Unusable(Exception):
@@ -109,10 +111,11 @@ class ReferenceCache:
 
         So what is stale has the place of what replaces it.
         """
-        _, which, names, top, layer = question
+        _, which, names, top, layer, alpha = question
         short = {"ref_log_odds": "log_odds", "ref_hidden": "hidden"}
         words = [SETS[which], *(short[name] for name in names if name in short)]
         words += [f"top{top}"] * bool(top) + [f"layer{layer}"] * (layer is not None)
+        words += ["generic"] * (alpha is not None)
         if self.source:
             words.insert(0, f"tau-{_digest(self.source)[:8]}")
         if which not in (FORGET, RETAIN):

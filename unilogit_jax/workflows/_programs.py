@@ -18,7 +18,7 @@ from unilogit_jax.data import (
     finetune_batches,
     unlearning_batches,
 )
-from unilogit_jax.methods import Finetune, Method, Structured
+from unilogit_jax.methods import Finetune, Finishing, Method, Reinforce, Structured
 from unilogit_jax.train import (
     EVERYTHING,
     Trainable,
@@ -30,7 +30,7 @@ from unilogit_jax.train import (
 )
 from unilogit_jax.types import Head, ModelOutput
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._runs import ADAPTERS
+from unilogit_jax.workflows._runs import ADAPTERS, REINFORCED, TRAINED
 
 Section = Literal["finetune", "unlearn"]
 
@@ -154,8 +154,24 @@ def unlearn_program(
     else:
         weights = _adapters(prepared, prepared.lora, params, ref_head, layer=method.needs.layer)
         name += ADAPTERS
-    consumes = last or prepared.lora is not None  # fresh adapters are nobody else's
+    whole, finishes = prepared.lora is None, isinstance(method, Finishing)
+    if whole and finishes:
+        name += TRAINED
+    consumes = not whole or (last and not finishes)  # fresh adapters are nobody else's
     return Program(name, "unlearn", method, batches, weights, training, updates, consumes)
+
+
+def reinforce_program(prepared: Prepared, name: str, params: Any) -> Program:
+    """Training on the forget rows, as unlearning is set; `params` are needed after it."""
+    return unlearn_program(
+        prepared,
+        name + REINFORCED,
+        Reinforce(),
+        params,
+        references={},
+        ref_head=None,
+        last=False,
+    )
 
 
 def _whole_model(

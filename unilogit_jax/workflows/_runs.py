@@ -35,6 +35,10 @@ TARGET, GOLD, UNLEARN = "target", "gold", "unlearn"
 
 ADAPTERS = ".lora"
 """End of the name of a stage that trains adapters; the one without it holds the merged weights."""
+TRAINED = ".trained"
+"""Likewise where a method makes its result of the trained weights; it is in the one without."""
+REINFORCED = ".reinforced"
+"""End of the name of a stage that trains a model on forget rows which a teacher is made of."""
 
 
 def open_run(path: AnyPath | str) -> tuple[RunFolder, Experiment]:
@@ -71,7 +75,7 @@ def write_model(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
 def stages_of(run: RunFolder) -> list[str]:
     """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
     names = [folder.name for folder in run.checkpoints.iterdir() if steps_in(folder)]
-    names = [name for name in names if not name.endswith((ADAPTERS, BEST))]
+    names = [name for name in names if not name.endswith((ADAPTERS, TRAINED, REINFORCED, BEST))]
     order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 

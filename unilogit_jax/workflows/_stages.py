@@ -19,13 +19,20 @@ from unilogit_jax.train import (
     ReferenceCache,
     Stage,
     Watch,
+    finisher,
     fit,
     init_state,
     reference_for,
 )
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program, up_to
+from unilogit_jax.workflows._programs import (
+    Program,
+    finetune_program,
+    reinforce_program,
+    unlearn_program,
+    up_to,
+)
 from unilogit_jax.workflows._targets import facts_of, with_targets
 
 _SMALL_STEPS = (
@@ -74,6 +81,12 @@ def unlearn_stage(
     configuration asks for it, weights are evaluated on the way; `before` are the numbers of
     `start`.
     """
+    reinforced = None
+    if method.needs.reinforced is not None:
+        program = reinforce_program(prepared, name, start)
+        trained = _run_stage(prepared, program, run, console)
+        reinforced = finisher(program.method, start, prepared.lora)(trained)
+        del program, trained
     cache = ReferenceCache(
         folder=run.references,
         model=facts_of(prepared.model.config),
@@ -88,26 +101,24 @@ def unlearn_stage(
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
         cache=cache,
+        reinforced=reinforced,
     )
+    del reinforced
     references = with_targets(prepared, method, references, cache, start=start, say=console.warn)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )
-    lora = prepared.lora
-
-    def whole(trained: Any) -> Any:
-        return trained if lora is None else models.merge_lora(start, trained, lora)
-
+    result = finisher(method, start, prepared.lora)
     watch = {
         "watch": _watch(prepared, before),
-        "evaluate": lambda trained: summarize(evaluator(whole(trained))),
+        "evaluate": lambda trained: summarize(evaluator(result(trained))),
     }
     trained = _run_stage(prepared, program, run, console, **watch)
-    params = whole(trained)
-    if lora is not None:
+    params = result(trained)
+    if program.name != name:  # what was trained is not yet what the stage is for
         with Checkpoints(run.checkpoints / name) as checkpoints:
             if checkpoints.latest() is None:
-                checkpoints.save(1, {"params": params}, {"stage": name, "merged": True})
+                checkpoints.save(1, {"params": params}, {"stage": name, "made_of": program.name})
     return params
 
 

@@ -6,14 +6,17 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 
 from unilogit_jax import models
-from unilogit_jax.config import load_config
+from unilogit_jax.config import Experiment, load_config, method_label
 from unilogit_jax.data import Tokenizer
 from unilogit_jax.errors import WeightsError
+from unilogit_jax.methods import Finishing
 from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._card import model_card
 from unilogit_jax.workflows._runs import (
+    ADAPTERS,
+    UNLEARN,
     is_run,
     last_stage,
     load_adapters,
@@ -138,6 +141,11 @@ def _export_adapter(run: RunFolder, out: AnyPath, stage: str | None, console: Co
     experiment = load_config(run.config)
     if experiment.lora is None:
         raise WeightsError(f"{run.path} was not made with adapters (lora): leave out --adapter.")
+    if (run.checkpoints / f"{stage}{ADAPTERS}").is_dir() and _finished(experiment, stage):
+        raise WeightsError(
+            f"the result of the stage '{stage}' of {run.path} is made of what its adapters add, "
+            "and is no adapter itself: leave out --adapter."
+        )
     lora = models.Lora(**experiment.lora.model_dump())
     mesh = make_mesh(**experiment.mesh.model_dump())
     with console.stage(f"exporting the adapters of {stage}"):
@@ -150,6 +158,12 @@ def _export_adapter(run: RunFolder, out: AnyPath, stage: str | None, console: Co
             lora,
             base_name=experiment.model.weights or "the target of the run",
         )
+
+
+def _finished(experiment: Experiment, stage: str) -> bool:
+    """Whether the method of a stage makes its result of the trained weights."""
+    named = {f"{UNLEARN}-{method_label(rival)}": rival for rival in experiment.compare}
+    return isinstance(named.get(stage, experiment.method), Finishing)
 
 
 def _export_folder(

@@ -21,7 +21,12 @@ from unilogit_jax.train.state import abstract_state, place
 from unilogit_jax.train.throughput import work_of
 from unilogit_jax.workflows._advice import memory_advice
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._programs import Program, finetune_program, unlearn_program
+from unilogit_jax.workflows._programs import (
+    Program,
+    finetune_program,
+    reinforce_program,
+    unlearn_program,
+)
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._sketch import sketch, weight_shapes
 from unilogit_jax.workflows._targets import check_targets
@@ -197,6 +202,8 @@ def _programs(prepared: Prepared) -> Iterator[Program]:
     methods = [(experiment.method, UNLEARN)]
     methods += [(rival, f"{UNLEARN}-{method_label(rival)}") for rival in experiment.compare]
     for method, name in methods:
+        if method.needs.reinforced is not None:
+            yield reinforce_program(prepared, name, base)
         yield planned_unlearning(prepared, name, method, base, last=name == methods[-1][1])
 
 
