@@ -101,8 +101,7 @@ def row_text(
     """The ids that begin a row, and all of its text, whose ids follow them."""
     if _is_chat(tokenizer, template) and not _is_bare(probe):
         turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
-        # A newline behind the end token is the next turn's, which never comes.
-        return [], _chat(tokenizer, turns, answer_follows=False).rstrip("\n")
+        return [], _chat(tokenizer, turns, answer_follows=False)
     prompt, _ = _prompt(tokenizer, probe, template, system)
     return start_ids(tokenizer), f"{prompt}{text}" if _is_bare(probe) else f"{prompt} {text}"
 

@@ -20,6 +20,7 @@ from unilogit_jax.metrics.probability import (
     probability,
     truth_ratio,
 )
+from unilogit_jax.metrics.rouge_package import rouge_package_l_recall
 from unilogit_jax.metrics.text import Rouge, exact_match, is_malformed, rouge, rouge_many
 from unilogit_jax.metrics.utility import (
     Interval,
@@ -54,6 +55,7 @@ __all__ = [
     "relative_difference",
     "rouge",
     "rouge_many",
+    "rouge_package_l_recall",
     "summarize_muse_log",
     "summarize_tofu_log",
     "truth_ratio",

@@ -118,31 +118,50 @@ def ks_interval(
 ) -> Interval:
     """The KS distance of two samples and its bootstrap interval.
 
-    The distance of samples drawn anew lies above that of the samples themselves, the more so the
-    smaller they are; the interval is one of spread, not corrected for this.
+    [2 D - q_high, 2 D - q_low] within [0, 1], with D the distance and q the outer quantiles of the
+    distances of samples drawn anew
 
     Args:
       a: values of one sample.
       b: values of the other.
-      level: as in `mean_interval`.
-      samples: as in `mean_interval`.
-      seed: as in `mean_interval`.
+      level: how often the interval is meant to hold the true distance.
+      samples: how often both are drawn.
+      seed: of the draws.
+
+    Raises:
+      DataError: a sample is empty.
 
     Example:
-      >>> ks_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+      >>> ks_interval(np.arange(3.0), np.arange(3.0) + 10)
       Interval(value=1.0, low=1.0, high=1.0)
 
+    Reference: Davison and Hinkley 1997, "Bootstrap Methods and Their Application", 5.2 (the basic
+      interval).
+    Note: a distance cannot be negative, so that resampling pushes it up; plain quantiles would lie
+      too high. With normal samples and level 0.95 the interval held the true distance in nine of
+      ten trials at 200 to 400 items, in seven to eight of ten at 40 items or where the samples were
+      alike: use it to tell methods apart, not to test for a distance of 0.
     """
     found = ks_distance(a, b).distance
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(samples):
-        one = np.sort(a[rng.integers(0, len(a), len(a))])
-        two = np.sort(b[rng.integers(0, len(b), len(b))])
-        at = np.concatenate([one, two])
-        shares = [np.searchsorted(x, at, side="right") / len(x) for x in (one, two)]
-        drawn.append(np.abs(shares[0] - shares[1]).max())
-    return Interval(found, *_middle(np.array(drawn), level))
+    values = np.unique(np.concatenate([a, b]))
+    shares = [_drawn_shares(x, values, samples, rng) for x in (a, b)]
+    distances = np.abs(np.cumsum(shares[0] - shares[1], axis=1)).max(axis=1)
+    low, high = _middle(distances, level)
+    low, high = np.clip([2 * found - high, 2 * found - low], 0.0, 1.0)
+    return Interval(found, float(low), float(high))
+
+
+def _drawn_shares(
+    sample: Float[np.ndarray, " n"],
+    values: Float[np.ndarray, " v"],
+    samples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "samples v"]:
+    """Shares of the sorted values, one row for each time that the sample is drawn anew."""
+    # How often each value is drawn is multinomial: all at once, without sorting any.
+    counts = np.bincount(np.searchsorted(values, sample), minlength=len(values))
+    return rng.multinomial(len(sample), counts / len(sample), size=samples) / len(sample)
 
 
 def _middle(values: Float[np.ndarray, " samples"], level: float) -> tuple[float, float]:
