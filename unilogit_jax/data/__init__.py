@@ -12,7 +12,14 @@ from unilogit_jax.data.batches import (
 from unilogit_jax.data.encode import Rows, encode, encode_example, plain_prompt, prompt_ids
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.ngram import ngram_log_odds
-from unilogit_jax.data.read import read_examples, read_lines, read_rows
+from unilogit_jax.data.read import (
+    as_example,
+    read_examples,
+    read_lines,
+    read_rows,
+    read_texts,
+    texts_of,
+)
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
@@ -32,6 +39,7 @@ __all__ = [
     "Source",
     "Task",
     "Tokenizer",
+    "as_example",
     "assemble",
     "assemble_packed",
     "copy_tokenizer",
@@ -46,7 +54,9 @@ __all__ = [
     "read_examples",
     "read_lines",
     "read_rows",
+    "read_texts",
     "row_order",
+    "texts_of",
     "train_tokenizer",
     "unlearning_batches",
 ]

@@ -14,6 +14,10 @@ class Example:
     """File and line it came from, for messages."""
     alternates: tuple[str, ...] = ()
     """Other answers to the question, for methods that teach some."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of the conversation, questions with their answers: shown, not supervised."""
+    system: str | None = None
+    """The system prompt of this conversation, where it has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,17 @@ class Probe:
     space, no end token."""
     kind: str = ""
     """What sort of item within its panel, where results are split up."""
+    system: str | None = None
+    """The system prompt of this conversation, where it has one of its own."""
+    opening: str | None = None
+    """A text with which the answer begins, and which counts as prompt. With a chat template it
+    stands where the template lets an answer begin; without one the question, a new line if it ends
+    in none, and the opening are the whole prompt. The answer follows after a space, unless white
+    space is there already, and gets no end token."""
+    answers: tuple[str, ...] = ()
+    """Further true answers; what is generated counts by the one that it fits best."""
+    name: str = ""
+    """What its file calls it, for lists of results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,5 +94,9 @@ class Source:
     """Path or split of the rows to forget."""
     retain: str | None = None
     """Path or split of the rows to keep."""
+    holdout: str | None = None
+    """Path of rows like those to forget that no model has seen."""
+    texts: str | None = None
+    """Path of texts to forget in place of those that the benchmark names."""
     seed: int = 0
     """Seed of generated rows."""

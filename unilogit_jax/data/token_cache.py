@@ -17,7 +17,7 @@ from unilogit_jax.data.encode import Rows, Template, encode
 from unilogit_jax.data.examples import Example
 from unilogit_jax.data.tokenizer import Tokenizer
 
-VERSION = 1
+VERSION = 2
 """To be raised whenever `encode` gives other rows for the same arguments."""
 SMALLEST = 5000
 """Rows: fewer are encoded in a few seconds."""
@@ -75,7 +75,8 @@ def _fingerprint(
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in examples:
-        digest.update(json.dumps([example.question, example.answer]).encode())
+        text = [example.system, example.shots, example.question, example.answer]
+        digest.update(json.dumps(text).encode())
     return digest.hexdigest()[:32]
 
 

@@ -2,7 +2,7 @@
 """Everything a run needs before its first update, checked before anything is written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -149,7 +149,7 @@ class TaskRows(NamedTuple):
 
 def read_task(experiment: Experiment) -> Task:
     """The rows to forget and to keep, as text."""
-    source = experiment.data.model_dump(include={"dir", "forget", "retain", "seed"})
+    source = experiment.data.model_dump(include={field.name for field in fields(Source)})
     return BENCHMARKS[experiment.data.benchmark](Source(**source))
 
 
