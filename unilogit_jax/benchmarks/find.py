@@ -16,8 +16,8 @@ def find_split(folder: AnyPath, split: str) -> AnyPath | None:
 
 def require_splits(
     folder: AnyPath, splits: tuple[str, ...], *, benchmark: str, source: str
-) -> list[AnyPath]:
-    """The files of splits that have to be there.
+) -> dict[str, AnyPath]:
+    """The files of splits that have to be there, by split.
 
     Raises:
       DataError: some are not; the message names them, what is there, and where they come from.
@@ -37,4 +37,4 @@ def require_splits(
             f" (looked for {absent[0]}.json and the like).{listing}"
             f"{suggest(absent[0].rpartition('/')[2], there)} {source}"
         )
-    return [path for path in found.values() if path is not None]
+    return {split: path for split, path in found.items() if path is not None}
