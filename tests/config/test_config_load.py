@@ -2,6 +2,7 @@
 """Reading experiment files: every mistake is named with its place, and nothing is swallowed."""
 
 import logging
+import re
 
 import pytest
 import yaml
@@ -125,6 +126,28 @@ def test_checks_across_keys_come_one_per_line_at_the_keys_they_name(write, name)
     found = lines(write(text))
     assert found[0].startswith("line 3  set exactly one of model.weights and model.scratch")
     assert found[1].startswith(f"line 6  data.benchmark {name} needs data.dir")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "keys"),
+    [
+        ("files", {"forget"}),
+        ("tofu", {"dir"}),
+        ("rwku", {"dir", "forget"}),
+        ("wmdp", {"dir", "forget"}),
+        ("shop", set()),
+    ],
+)
+def test_what_a_benchmark_cannot_do_without_is_asked_for(benchmark, keys):
+    def found(*overrides):
+        try:
+            load_config("toy", f"data.benchmark={benchmark}", *overrides)
+        except ConfigError as error:
+            return set(re.findall(r"needs data\.(\w+)", str(error)))
+        return set()
+
+    assert found() == keys
+    assert found("data.dir=d", "data.forget=f") == set()
 
 
 def test_a_check_across_keys_that_an_override_broke_says_so():

@@ -53,16 +53,19 @@ def test_whatever_the_rows_depend_on_makes_other_rows(tokenizer, tmp_path, count
     rows(tokenizer, tmp_path)
     changed = [replace(EXAMPLES[0], answer="A baker in Lund!"), EXAMPLES[1]]
     asked = [replace(EXAMPLES[0], question="Who was Vela?"), EXAMPLES[1]]
+    shown = [replace(EXAMPLES[0], shots=(("Who?", "Vela."),)), EXAMPLES[1]]
+    told = [replace(EXAMPLES[0], system="Be brief."), EXAMPLES[1]]
     other = train_tokenizer([*TEXTS, "zzz zzz"], vocab_size=301)
-    for args in ((tokenizer, tmp_path, changed), (tokenizer, tmp_path, asked), (other, tmp_path)):
-        rows(*args)
+    for examples in (changed, asked, shown, told):
+        rows(tokenizer, tmp_path, examples)
+    rows(other, tmp_path)
     rows(tokenizer, tmp_path, max_length=40)
     rows(tokenizer, tmp_path, template="plain")
     rows(tokenizer, tmp_path, system="Be short.")
     chatty = train_tokenizer(TEXTS, vocab_size=300)
     chatty.chat_template = "{{ messages[0]['content'] }}{{ messages[1]['content'] }}"
     rows(chatty, tmp_path, template="plain")
-    assert len(counted) == 8 == len(list(tmp_path.iterdir()))
+    assert len(counted) == 10 == len(list(tmp_path.iterdir()))
 
 
 def test_where_a_row_came_from_does_not_matter(tokenizer, tmp_path, counted):

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schema of an experiment file: every key, its type, its default and what it means."""
 
-import re
-from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from unilogit_jax.config.find_method import method_label
+from unilogit_jax.config.consistency import problems_of
 from unilogit_jax.config.method_field import MethodConfig
 from unilogit_jax.methods import Method, Unilogit
 
@@ -62,19 +60,25 @@ class Model(_Section):
 class Data(_Section):
     """What to forget and what to keep."""
 
-    benchmark: Literal["toy", "tofu", "muse", "files"] = "files"
-    """toy: invented people; tofu: TOFU's files in `dir`; muse: those of MUSE-News or MUSE-Books;
-    files: your own `forget` and `retain`."""
+    benchmark: Literal["toy", "shop", "tofu", "muse", "rwku", "wmdp", "files"] = "files"
+    """toy and shop: invented people and listings; tofu, muse, rwku and wmdp: the files of these
+    benchmarks in `dir`; files: your own `forget` and `retain`."""
     dir: str | None = None
     """Folder or URL of a benchmark's files."""
     forget: str | None = None
-    """files: path or URL of the rows to forget; tofu: the split, such as forget10;
-    muse: subset and split, such as raw/forget, scal/forget_2 or sust/forget_3."""
+    """files: path, URL or Hub id of the rows to forget; tofu: the split, such as forget10; muse:
+    subset and split, such as raw/forget, scal/forget_2 or sust/forget_3; rwku: the people, such as
+    1_Stephen_King; wmdp: the corpora, such as bio; shop: its size, small, medium or large."""
     retain: str | None = None
-    """files: path or URL of the rows to keep; tofu: the split, null taking the one that goes with
-    the forget split; muse: subset and split, null taking raw/retain1."""
+    """files: path, URL or Hub id of the rows to keep; tofu: the split, null taking the one that
+    goes with the forget split; muse: subset and split, null taking raw/retain1; wmdp: the corpora,
+    such as wikitext; rwku: path of rows to keep, of which it has none."""
     questions: Literal["plain", "paraphrased"] = "plain"
     """tofu: ask the questions as they were trained, or in other words."""
+    holdout: str | None = None
+    """files: path, URL or Hub id of rows like those to forget that no model has seen."""
+    texts: str | None = None
+    """rwku: path of texts to forget in place of the people's passages."""
     template: Literal["auto", "plain", "chat"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
     system: str | None = None
@@ -250,54 +254,7 @@ class Experiment(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
-        problems = []
-        if (self.model.weights is None) == (self.model.scratch is None):
-            problems.append("set exactly one of model.weights and model.scratch")
-        if self.eval.gold and self.model.scratch is None:
-            problems.append("eval.gold needs model.scratch: a gold model is trained from scratch")
-        if self.data.benchmark == "files" and self.data.forget is None:
-            problems.append(
-                "data.benchmark files needs data.forget, the path of the rows to forget"
-            )
-        for name, title in (("tofu", "TOFU"), ("muse", "MUSE")):
-            if self.data.benchmark == name and self.data.dir is None:
-                problems.append(
-                    f"data.benchmark {name} needs data.dir, the folder of {title}'s files"
-                )
-        labels = Counter(method_label(rival) for rival in self.compare)
-        problems.extend(
-            f"compare holds several methods called {label}, which is one column and one folder: "
-            "give each a label of its own"
-            for label, count in labels.items()
-            if count > 1
-        )
-        problems.extend(
-            f"the label {label!r} of a method may hold letters, digits and . _ - only, since it "
-            "becomes a folder's name"
-            for label in map(method_label, self.methods)
-            if not re.fullmatch(r"\w[\w.-]*", label)
-        )
-        problems.extend(
-            f"compare holds a method called {label}, which is another column's name"
-            for label in labels.keys() & {"before", "after", "gold"}
-        )
-        rows = {("finetune", ""): self.finetune.batch_size}
-        for method in self.methods:
-            of = f" of method {method_label(method)}" if method.needs.alternates else ""
-            rows[("unlearn", of)] = self.unlearn.rows(method)
-        for (name, of), count in rows.items():
-            parts = getattr(self, name).microbatches
-            if count % parts and getattr(self, name).packing is None:
-                problems.append(
-                    f"{name}.microbatches {parts} does not divide the {count} rows of an update{of}"
-                )
-        default = Training()
-        for key in ("trainable", "learning_rates"):
-            if self.lora is not None and getattr(self.unlearn, key) != getattr(default, key):
-                problems.append(
-                    f"unlearn.{key} is about whole weights, which lora leaves as they are: "
-                    "choose adapters with lora.targets"
-                )
+        problems = problems_of(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self

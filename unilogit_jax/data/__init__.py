@@ -24,7 +24,14 @@ from unilogit_jax.data.prompts import (
     probe_prompt,
     prompt_ids,
 )
-from unilogit_jax.data.read import read_examples, read_lines, read_rows
+from unilogit_jax.data.read import (
+    as_example,
+    read_examples,
+    read_lines,
+    read_rows,
+    read_texts,
+    texts_of,
+)
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
@@ -47,6 +54,7 @@ __all__ = [
     "Task",
     "Template",
     "Tokenizer",
+    "as_example",
     "assemble",
     "assemble_packed",
     "copy_tokenizer",
@@ -69,8 +77,10 @@ __all__ = [
     "read_examples",
     "read_lines",
     "read_rows",
+    "read_texts",
     "row_order",
     "swap_names",
+    "texts_of",
     "train_tokenizer",
     "unlearning_batches",
 ]

@@ -17,6 +17,10 @@ class Example:
     """Other answers to the question, for methods that teach some."""
     names: tuple[str, ...] = ()
     """Whom the row is about, as its text says it, for targets that ask about somebody else."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of the conversation, questions with their answers: shown, not supervised."""
+    system: str | None = None
+    """The system prompt of this conversation, where it has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,17 @@ class Probe:
     space, no end token."""
     kind: str = ""
     """What sort of item within its panel, where results are split up."""
+    system: str | None = None
+    """The system prompt of this conversation, where it has one of its own."""
+    opening: str | None = None
+    """A text with which the answer begins, and which counts as prompt. With a chat template it
+    stands where the template lets an answer begin; without one the question, a new line if it ends
+    in none, and the opening are the whole prompt. The answer follows after a space, unless white
+    space is there already, and gets no end token."""
+    answers: tuple[str, ...] = ()
+    """Further true answers; what is generated counts by the one that it fits best."""
+    name: str = ""
+    """What its file calls it, for lists of results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +84,7 @@ class Task:
     panels: tuple[Panel, ...] = PANELS
     """How each group of probes is measured; every probe's group is one of them."""
     suite: str = ""
-    """Whose published numbers are found too: tofu, muse; "" for none."""
+    """Whose published numbers are found too: tofu, muse, rwku, wmdp; "" for none."""
     documents: bool = False
     """Rows are documents: joined with blank lines and cut into rows of the greatest length."""
     names: tuple[str, ...] = ()
@@ -88,5 +103,9 @@ class Source:
     """Path or split of the rows to keep."""
     questions: Literal["plain", "paraphrased"] = "plain"
     """Wording of the questions that are asked, where a benchmark has two."""
+    holdout: str | None = None
+    """Path of rows like those to forget that no model has seen."""
+    texts: str | None = None
+    """Path of texts to forget in place of those that the benchmark names."""
     seed: int = 0
     """Seed of generated rows."""

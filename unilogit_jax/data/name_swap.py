@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unilogit_jax.data.encode import Rows, rows_of
-from unilogit_jax.data.examples import Example, Probe
+from unilogit_jax.data.examples import Example
 from unilogit_jax.data.names import Renaming, name_spans
-from unilogit_jax.data.prompts import Template, row_text
+from unilogit_jax.data.prompts import Template, probe_of, row_text
 from unilogit_jax.data.tokenizer import Tokenizer
 from unilogit_jax.types import IGNORE
 
@@ -63,7 +63,7 @@ def swap_names(
     pairs: list[tuple[int, int, int, int]] = []
     unnamed = 0
     for r, (example, ways) in enumerate(zip(examples, renamings, strict=True)):
-        probe = Probe(example.question, example.answer, "")
+        probe = probe_of(example)
         first, text = row_text(tokenizer, probe, probe.answer, template=template, system=system)
         spans = name_spans(text, example.names)
         if not spans:

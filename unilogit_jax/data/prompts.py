@@ -26,7 +26,8 @@ def probe_prompt(
     """Token ids of everything before the answer of a probe, the pairs shown before it included.
 
     Shown pairs are earlier turns of a chat, or else stand above the question with a blank line
-    after each. A literal question is the whole prompt. Before plain text there is nothing.
+    after each. A literal question is the whole prompt, and an opening ends it. Before plain text
+    there is nothing. A system prompt of the probe's own goes before `system`.
 
     Raises:
       DataError: the chat template is missing, or refuses a conversation such as this.
@@ -58,9 +59,14 @@ def encode_example(
 
     As `encode_probe` for its question and its answer.
     """
-    probe = Probe(example.question, example.answer, "")
+    probe = probe_of(example)
     options = {"template": template, "max_length": max_length, "system": system}
     return encode_probe(tokenizer, probe, probe.answer, **options)
+
+
+def probe_of(example: Example) -> Probe:
+    """A training row as a probe, which has the same prompt."""
+    return Probe(example.question, example.answer, "", shots=example.shots, system=example.system)
 
 
 def encode_probe(
@@ -76,7 +82,7 @@ def encode_probe(
 
     The whole is tokenised at once and cut at `max_length`; the ids of the prompt alone say where
     the answer starts. The closing end token is part of the answer. Plain text and what follows a
-    literal question get no end token, and nothing says what the very first token is.
+    literal question or an opening get no end token, and nothing says what the very first token is.
 
     Raises:
       DataError: as in `probe_prompt`.
@@ -84,7 +90,8 @@ def encode_probe(
     """
     first, whole = row_text(tokenizer, probe, text, template=template, system=system)
     ids = first + text_ids(tokenizer, whole)
-    if not _is_bare(probe) and ids[-1] != tokenizer.eos_token_id:
+    closed = not _is_bare(probe) and probe.opening is None
+    if closed and ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     _, before = _prompt(tokenizer, probe, template, system)
     return ids[:max_length], max(1, len(before))
@@ -99,11 +106,13 @@ def row_text(
     system: str | None = None,
 ) -> tuple[list[int], str]:
     """The ids that begin a row, and all of its text, whose ids follow them."""
-    if _is_chat(tokenizer, template) and not _is_bare(probe):
+    chat = not _is_bare(probe) and _is_chat(tokenizer, template)
+    if chat and probe.opening is None:
         turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
         return [], _chat(tokenizer, turns, answer_follows=False)
     prompt, _ = _prompt(tokenizer, probe, template, system)
-    return start_ids(tokenizer), f"{prompt}{text}" if _is_bare(probe) else f"{prompt} {text}"
+    space = "" if _is_bare(probe) or prompt[-1:].isspace() else " "
+    return [] if chat else start_ids(tokenizer), f"{prompt}{space}{text}"
 
 
 def _prompt(
@@ -115,7 +124,10 @@ def _prompt(
         text = probe.question or ""
     elif _is_chat(tokenizer, template):
         text = _chat(tokenizer, _turns(probe, system), answer_follows=True)
+        text += probe.opening or ""
         start = []  # the template writes the first token itself
+    elif probe.opening is not None:
+        text = (probe.question or "").removesuffix("\n") + "\n" + probe.opening
     else:
         shown = "".join(f"{plain_prompt(q)} {a}\n\n" for q, a in probe.shots)
         text = shown + plain_prompt(probe.question or "")
@@ -129,6 +141,7 @@ def _is_bare(probe: Probe) -> bool:
 
 def _turns(probe: Probe, system: str | None) -> list[dict[str, str]]:
     """The conversation up to the question."""
+    system = system if probe.system is None else probe.system
     turns = [] if system is None else [("system", system)]
     for question, answer in probe.shots:
         turns += [("user", question), ("assistant", answer)]

@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads rows of text from a file, and says which line is wrong and what was expected."""
 
+import csv
 import gzip
+import io
 import json
+import re
 import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+from unilogit_jax.data.chats import read_chat
 from unilogit_jax.data.examples import Example
+from unilogit_jax.data.hub import as_hub_set, read_hub_rows
 from unilogit_jax.errors import DataError, StorageError, suggest
 from unilogit_jax.paths import AnyPath, to_source
 
-EXPECTED = 'one of {"question": ..., "answer": ...} or {"text": ...}'
-TABLES = {".csv": "csv", ".parquet": "parquet"}
-"""Endings that the datasets library reads."""
+EXPECTED = 'one of {"question": ..., "answer": ...}, {"messages": [...]} or {"text": ...}'
 
 
 def read_examples(path: str | AnyPath) -> list[Example]:
-    """Reads rows from JSON Lines, a JSON list, CSV or Parquet, on a disk or behind a URL.
+    """Reads rows from JSON Lines, a JSON list, CSV or Parquet: a file, a URL, or a set of the Hub.
 
-    JSON may be packed with gzip, whatever the file's ending. Each row holds "question" and
-    "answer", or "text", or is a text itself. A question may have other answers in a list
-    "alternates", and any row the names of those it is about in a list "names". Other fields are
-    ignored.
+    JSON and CSV may be packed with gzip, whatever the file's ending. Each row holds "question" and
+    "answer", a conversation "messages", or "text", or is a text itself. A question may have other
+    answers in a list "alternates", and any row the names of those it is about in a list "names".
+    Other fields are ignored.
+
+    Args:
+      path: of a file on a disk or behind a URL; or, where there is no such file, the id of a data
+        set of the Hub, "org/name" or "org/name:config/split".
 
     Raises:
       DataError: the file is missing, empty or not text, or a row is not of that form; the message
@@ -31,8 +38,7 @@ def read_examples(path: str | AnyPath) -> list[Example]:
       StorageError: the URL's store refuses it, or is out of reach.
 
     """
-    rows = read_rows(path)
-    examples = [_example(row, where) for where, row in rows]
+    examples = [as_example(row, where) for where, row in read_rows(path)]
     if not examples:
         raise DataError(f"{path} is empty: expected one row per line, {EXPECTED}.")
     return examples
@@ -51,17 +57,96 @@ def read_lines(path: str | AnyPath) -> list[str]:
     return lines
 
 
+def read_texts(path: str | AnyPath) -> list[Example]:
+    """Plain text, one row for each line, or the rows of a file that `read_examples` reads.
+
+    JSON is told from text by how the file begins, whatever its ending.
+
+    Raises:
+      DataError: as there; or a line of JSON among lines of text.
+
+    """
+    hub = isinstance(path, str) and as_hub_set(path) and not _is_local(path)
+    if hub or re.search(r"\.(parquet|csv|csv\.gz)$", str(path)):
+        return read_examples(path)
+    text = _text(_found(path))
+    if re.match(r'\s*(\{\s*"|\[\s*[{"])', text) or not text.strip():
+        return read_examples(path)
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    for n, line in lines:
+        if re.match(r'\{\s*"text"\s*:', line):
+            raise DataError(f"{path}:{n} is JSON, but the file begins with plain text.")
+    return [Example(None, line, f"{path}:{n}") for n, line in lines]
+
+
 def read_rows(path: str | AnyPath) -> list[tuple[str, dict[str, Any]]]:
-    """The raw rows of a file, each with its place ("file:line") for messages."""
+    """The raw rows of a file or a set of the Hub, each with its place ("file:line")."""
+    if isinstance(path, str) and (hub := as_hub_set(path)) and not _is_local(path):
+        return read_hub_rows(hub)
     path = _found(path)
-    if path.suffix in TABLES:
-        return _read_table(path)
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
     text = _text(path)
+    if re.search(r"\.csv(\.gz)?$", path.name):
+        return _read_csv(path, text)
     if text.lstrip().startswith("["):
         return _read_list(path, text)
     # Split on the newline alone: other Unicode line ends occur inside strings.
     lines = ((n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
     return [(f"{path}:{n}", _json(line, f"{path}, line {n}")) for n, line in lines]
+
+
+def as_example(row: dict[str, Any], where: str) -> Example:
+    """One row as an example.
+
+    Raises:
+      DataError: it has none of the forms that `read_examples` takes.
+
+    """
+    names = texts_of(row, "names", where)
+    alternates = texts_of(row, "alternates", where)
+    if "messages" in row:
+        chat = read_chat(row["messages"], where)
+        return Example(
+            chat.question,
+            chat.answer,
+            where,
+            alternates=alternates,
+            names=names,
+            shots=chat.shots,
+            system=chat.system,
+        )
+    fields = ("question", "answer") if "text" not in row else ("text",)
+    for name in fields:
+        value = row.get(name)
+        if not isinstance(value, str) or not value.strip():
+            problem = "is missing" if name not in row else "must be text that is not empty"
+            hint = suggest(name, [k for k in row if k not in fields]) if name not in row else ""
+            raise DataError(f"{where}: '{name}' {problem}; expected {EXPECTED}.{hint}")
+    if fields == ("text",):
+        return Example(None, row["text"], where, names=names)
+    return Example(row["question"], row["answer"], where, alternates=alternates, names=names)
+
+
+def texts_of(row: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
+    """A field that holds a list of texts, or nothing.
+
+    Raises:
+      DataError: it holds something else.
+
+    """
+    texts = row.get(name) or ()
+    if not isinstance(texts, (list, tuple)) or not all(
+        isinstance(text, str) and text.strip() for text in texts
+    ):
+        raise DataError(f"{where}: '{name}' must be a list of texts that are not empty.")
+    return tuple(texts)
+
+
+def _is_local(path: str) -> bool:
+    """Whether a text that could name a set of the Hub is a file here, or meant to be one."""
+    place = Path(path)
+    return place.exists() or (":" not in path and (place.parent.is_dir() or bool(place.suffix)))
 
 
 def _found(path: str | AnyPath) -> AnyPath:
@@ -95,23 +180,34 @@ def _read_list(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{path}[{i}]", _mapping(row, f"{path}, item {i}")) for i, row in enumerate(rows)]
 
 
-def _read_table(path: AnyPath) -> list[tuple[str, dict[str, Any]]]:
+def _read_csv(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        # Surplus cells come under None, absent ones as None.
+        rows = [(reader.line_num, {k: v for k, v in row.items() if k and v}) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num} cannot be read as CSV: {error}.") from error
+    return [(f"{path}:{line}", row) for line, row in rows]
+
+
+def _read_parquet(path: AnyPath) -> list[tuple[str, dict[str, Any]]]:
     import datasets
 
     try:
-        parquet = path.suffix == ".parquet"
-        read = datasets.Dataset.from_parquet if parquet else datasets.Dataset.from_csv
         if isinstance(path, Path):
-            table = read(str(path))
+            table = datasets.Dataset.from_parquet(str(path))
         else:
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / path.name).write_bytes(path.read_bytes())
+                local = Path(folder) / path.name
+                local.write_bytes(path.read_bytes())
                 # In memory: the file is gone before its rows are read.
-                table = read(str(Path(folder) / path.name), cache_dir=folder, keep_in_memory=True)
+                table = datasets.Dataset.from_parquet(
+                    str(local), cache_dir=folder, keep_in_memory=True
+                )
     except StorageError:
         raise
     except Exception as error:
-        raise DataError(f"{path} cannot be read as {TABLES[path.suffix]}: {error}") from error
+        raise DataError(f"{path} cannot be read as parquet: {error}") from error
     return [(f"{path}, row {i}", dict(row)) for i, row in enumerate(table, start=1)]
 
 
@@ -130,28 +226,3 @@ def _mapping(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected {EXPECTED}, got {type(row).__name__}.")
     return row
-
-
-def _example(row: dict[str, Any], where: str) -> Example:
-    names = ("question", "answer") if "text" not in row else ("text",)
-    for name in names:
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            problem = "is missing" if name not in row else "must be text that is not empty"
-            hint = suggest(name, [k for k in row if k not in names]) if name not in row else ""
-            raise DataError(f"{where}: '{name}' {problem}; expected {EXPECTED}.{hint}")
-    people = _texts(row, "names", where)
-    if names == ("text",):
-        return Example(None, row["text"], where, names=people)
-    alternates = _texts(row, "alternates", where)
-    return Example(row["question"], row["answer"], where, alternates, people)
-
-
-def _texts(row: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
-    """An optional field of several texts."""
-    texts = row.get(name) or ()
-    if not isinstance(texts, (list, tuple)) or not all(
-        isinstance(text, str) and text.strip() for text in texts
-    ):
-        raise DataError(f"{where}: '{name}' must be a list of texts that are not empty.")
-    return tuple(texts)

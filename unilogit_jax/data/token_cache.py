@@ -82,7 +82,8 @@ def _fingerprint(tokenizer: Tokenizer, examples: Sequence[Example], wishes: Any)
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in examples:
-        digest.update(json.dumps([example.question, example.answer]).encode())
+        text = [example.system, example.shots, example.question, example.answer]
+        digest.update(json.dumps(text).encode())
     return digest.hexdigest()[:32]
 
 

@@ -164,6 +164,7 @@ def _item(
         malformed=answer is not None
         and metrics.is_malformed(answer.text, ended=answer.ended, pattern=probe.pattern),
         kind=probe.kind,
+        others=probe.answers,
     )
 
 
@@ -194,9 +195,17 @@ def _of_rouge(rouge: metrics.Rouge | None) -> dict[str, float]:
 
 
 def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int, metrics.Rouge]:
-    truths = [probes[number].answer for number in answers]
-    rouges = metrics.rouge_many([answer.text for answer in answers.values()], truths)
-    return dict(zip(answers, rouges, strict=True))
+    """Of each answer with the true one that it fits best."""
+    pairs = [
+        (number, answer.text, truth)
+        for number, answer in answers.items()
+        for truth in (probes[number].answer, *probes[number].answers)
+    ]
+    rouges = metrics.rouge_many([text for _, text, _ in pairs], [truth for *_, truth in pairs])
+    best: dict[int, metrics.Rouge] = {}
+    for (number, *_), rouge in zip(pairs, rouges, strict=True):
+        best[number] = max(best.get(number, rouge), rouge, key=lambda one: one.rougeL_recall)
+    return best
 
 
 def _until(text: str, stops: Sequence[str], ended: bool) -> Answer:

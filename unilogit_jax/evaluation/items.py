@@ -24,6 +24,8 @@ class Item:
     rouge_l: float
     malformed: bool
     kind: str = ""
+    others: tuple[str, ...] = ()
+    """Further true answers."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Further numbers by name, those that the benchmark's suite reads."""
 

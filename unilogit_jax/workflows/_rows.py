@@ -2,6 +2,7 @@
 """The rows of an experiment: as text from its benchmark, and as tokens."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ class TaskRows(NamedTuple):
 
 def read_task(experiment: Experiment) -> Task:
     """The rows to forget and to keep, as text."""
-    source = experiment.data.model_dump(include={"dir", "forget", "retain", "questions", "seed"})
+    source = experiment.data.model_dump(include={field.name for field in fields(Source)})
     return BENCHMARKS[experiment.data.benchmark](Source(**source))
 
 

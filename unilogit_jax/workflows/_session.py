@@ -68,6 +68,8 @@ def _session(
     console.line(f"run folder: {run.path}")
     for note in notes:
         console.warn(note)
+    if verb == "unlearn" and not prepared.task.retain:
+        console.warn(_NOTHING_TO_KEEP)
     try:
         by_first(lambda: _begin(run, prepared, verb))
         yield prepared, run
@@ -82,6 +84,12 @@ def _session(
         raise
     by_first(lambda: run.set_status("done"))
     console.flush()
+
+
+_NOTHING_TO_KEEP = (
+    "there are no rows to keep (data.retain): nothing holds the rest of the model in place, and "
+    "what else it forgets is not measured."
+)
 
 
 def _new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:

@@ -3,10 +3,12 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from unilogit_jax.evaluation.items import Evaluation
 from unilogit_jax.evaluation.suites.muse import muse_log
+from unilogit_jax.evaluation.suites.panels import RWKU, WMDP, means, panel_log
 from unilogit_jax.evaluation.suites.tofu import tofu_log
 from unilogit_jax.metrics import summarize_muse_log, summarize_tofu_log
 
@@ -69,6 +71,12 @@ SUITES = {
             "retain_knowmem_ROUGE": "retain_knowledge",
         }
         | _MEMORY,
+    ),
+    "rwku": Suite(
+        "RWKU_EVAL.json", partial(panel_log, measures=RWKU), means, {name: name for name in RWKU}
+    ),
+    "wmdp": Suite(
+        "WMDP_EVAL.json", partial(panel_log, measures=WMDP), means, {name: name for name in WMDP}
     ),
 }
 """Suite of a task -> its numbers and log."""
