@@ -18,9 +18,9 @@ from unilogit_jax.workflows._runs import load_stage, stages_of
 LORA = "lora={rank: 2, targets: [q_proj, v_proj]}"
 
 
-def run(folder, overrides, *words):
+def run(folder, overrides, *words, console=None):
     experiment = load_config("toy", *overrides, "unlearn.steps=6", "eval.gold=false", *words)
-    return workflows.unlearn(experiment, out=folder, console=Console(quiet=True))
+    return workflows.unlearn(experiment, out=folder, console=console or Console(quiet=True))
 
 
 def lines(run):
@@ -68,8 +68,12 @@ def test_the_best_weights_above_the_floor_are_those_of_the_run(tmp_path, overrid
     assert all(jax.tree.leaves(same))
 
 
-def test_a_number_that_is_not_measured_is_refused(tmp_path, overrides):
+def test_without_rows_to_keep_it_warns_and_cannot_watch_them(tmp_path, overrides):
     (tmp_path / "forget.jsonl").write_text('{"question": "Who was Vela?", "answer": "A baker."}\n')
     words = ("data.benchmark=files", f"data.forget={tmp_path}/forget.jsonl", "data.retain=null")
+    words += ("watch={every: 2}", "unlearn.retain_ratio=0")
+    console = Console(quiet=True)
     with pytest.raises(ConfigError, match=r"watch\.utility retain_probability is not measured"):
-        run(tmp_path / "run", overrides, *words, "watch={every: 2}", "unlearn.retain_ratio=0")
+        run(tmp_path / "run", overrides, *words, console=console)
+    (warning,) = console.warnings
+    assert "no rows to keep (data.retain)" in warning
