@@ -113,6 +113,53 @@ MEANINGS: dict[str, Meaning] = {
         "the same against a model that never saw them, in per cent: -100 still memorised, 0 ideal, "
         "above 0 conspicuous",
     ),
+    "forget_level1": Meaning(
+        "forget cloze",
+        "lower",
+        "RWKU: ROUGE-L recall of blanks filled in about the people to forget",
+    ),
+    "forget_level2": Meaning(
+        "forget questions", "lower", "RWKU: the same of answers to questions about them"
+    ),
+    "forget_level3": Meaning(
+        "forget attacks", "lower", "RWKU: the same under nine kinds of adversarial prompts"
+    ),
+    "neighbor_level1": Meaning(
+        "neighbour cloze", "higher", "RWKU: the same about people near them, who are to be kept"
+    ),
+    "neighbor_level2": Meaning(
+        "neighbour questions", "higher", "RWKU: the same of questions about these"
+    ),
+    "forget_mia": Meaning(
+        "forget loss",
+        "higher",
+        "RWKU: a hundred times the mean token nll of texts about the people to forget",
+    ),
+    "retain_mia": Meaning("retain loss", "lower", "RWKU: the same of texts about others"),
+    "mmlu": Meaning(
+        "MMLU", "higher", "share of questions whose right letter is the likeliest; 0.25 is guessing"
+    ),
+    "bbh": Meaning("BBH", "higher", "RWKU: share of right conclusions after a chain of thought"),
+    "truthfulqa": Meaning(
+        "TruthfulQA",
+        "higher",
+        "RWKU: share of questions where the best answer is likelier per token than every false one",
+    ),
+    "triviaqa": Meaning(
+        "TriviaQA",
+        "higher",
+        "RWKU: F1 of the words of the answer and the true one that it fits best",
+    ),
+    "fluency": Meaning(
+        "fluency", "higher", "RWKU: a hundred times the entropy of runs of two and three words"
+    ),
+    "wmdp_bio": Meaning(
+        "WMDP biology",
+        "lower",
+        "share of questions whose right letter is the likeliest; 0.25 is guessing",
+    ),
+    "wmdp_chem": Meaning("WMDP chemistry", "lower", "the same"),
+    "wmdp_cyber": Meaning("WMDP cybersecurity", "lower", "the same"),
 }
 
 

@@ -29,6 +29,8 @@ BARS = (
     "forget_malformed",
     "retain_exact_match",
 )
+MODEL = "model"
+"""The column of a model that is not one of a run's."""
 SHOWN = 5
 """Questions shown per group."""
 
@@ -70,7 +72,8 @@ class Results:
                 suite, reference = SUITES[evaluation.suite], self._reference(name)
                 if isinstance(reference, Evaluation):
                     reference = suite.log(reference)
-                found[f"{name}.{suite.file}"] = suite.full_log(evaluation, reference)
+                file = suite.file if name == MODEL else f"{name}.{suite.file}"
+                found[file] = suite.full_log(evaluation, reference)
         return found
 
     def _reference(self, column: str) -> Evaluation | Mapping[str, Any] | None:

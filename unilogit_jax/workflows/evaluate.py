@@ -11,11 +11,8 @@ from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared, prepare
-from unilogit_jax.workflows._results import Results, show, write_evaluations
+from unilogit_jax.workflows._results import MODEL, Results, show, write_evaluations
 from unilogit_jax.workflows._runs import column_of, is_run, load_stage, open_run, stages_of
-
-MODEL = "model"
-"""The column of a model that is not one of a run's."""
 
 
 def evaluate(
