@@ -94,3 +94,30 @@ def test_a_probe_that_loses_its_answer_is_named(tokenizer):
     probe = Probe("Who lives in Oslo? " * 20, "Ann.", "forget")
     with pytest.raises(DataError, match=r"evaluation items: Who lives .*no answer token .*16 "):
         encode_probes(tokenizer, [(probe, "Ann.")], max_length=16)
+
+
+def test_an_opening_ends_the_prompt_and_the_answer_goes_on(tokenizer):
+    probe = Probe("Where does Bo live?", "In Rome.", "forget", opening="Answer:")
+    whole, said = both(tokenizer, probe, probe.answer)
+    assert whole == "<|start|>Where does Bo live?\nAnswer: In Rome." and said == " In Rome."
+    tokenizer.chat_template = CHAT
+    whole, said = both(tokenizer, probe, probe.answer, template="chat")
+    assert whole == "<|user|>Where does Bo live?<|end|><|assistant|>Answer: In Rome."
+    assert said == " In Rome.", "no end token: the answer is what goes on from the opening"
+    bare = Probe("Where does Bo live?\n", "In Rome.", "forget", opening="")
+    assert both(tokenizer, bare, "In Rome.")[0] == "<|start|>Where does Bo live?\nIn Rome."
+
+
+def test_a_conversation_of_its_own_is_shown_and_has_its_system_prompt(tokenizer):
+    tokenizer.chat_template = CHAT
+    row = Example("Who lives in Oslo?", "Ann.", shots=SHOTS[:1], system="Be brief.")
+    rows = encode(tokenizer, [row], template="chat", system="Be long.")
+    text = tokenizer.decode(rows.tokens[0][: rows.lengths[0]])
+    assert text.startswith(
+        "<|system|>Be brief.<|end|><|user|>Who lives in Rome?<|end|><|assistant|>Bo.<|end|>"
+        "<|user|>Who lives in Oslo?<|end|><|assistant|>"
+    )
+    supervised = rows.labels[0][rows.labels[0] != IGNORE]
+    assert tokenizer.decode(supervised).startswith("Ann.")
+    plain = encode(tokenizer, [Example("Who lives in Oslo?", "Ann.")], template="chat")
+    assert plain.lengths[0] < rows.lengths[0]

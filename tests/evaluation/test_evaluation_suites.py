@@ -2,6 +2,7 @@
 """Logs of suites: the published layout, and numbers that follow from the log alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,3 +101,32 @@ def test_a_muse_log_reads_its_panels():
     wanted = np.mean([i.scores["rougeL_f1"] for i in evaluation.of("verbmem")])
     assert found["forget_verbmem_ROUGE"] == pytest.approx(wanted)
     assert summarize(evaluation)["forget_verbatim"] == pytest.approx(wanted)
+
+
+def test_panels_are_measured_each_in_its_way():
+    base = replace(item("forget_level1", 0, wrong=0), truth="Carrie", answer="Carrie was first")
+    items = (
+        base,
+        replace(base, answer=""),
+        replace(base, group="forget_mia", nll=2.5),
+        replace(base, group="mmlu", nll=1.0, wrong_nll=(1.5, 2.0, 3.0)),
+        replace(base, group="mmlu", nll=1.0, wrong_nll=(0.5, 2.0, 3.0)),
+        replace(base, group="bbh", truth="(A)", answer="It is B. So the answer is (a)."),
+        replace(base, group="triviaqa", truth="x", others=("New York City",), answer="new york"),
+        replace(base, group="fluency", answer="go go go go"),
+    )
+    evaluation, suite = Evaluation(items, float("nan"), "rwku"), SUITES["rwku"]
+    log = suite.full_log(evaluation, None)
+    assert {name: entry["agg_value"] for name, entry in log.items()} == pytest.approx(
+        {
+            "forget_level1": 0.5,
+            "forget_mia": 250.0,
+            "mmlu": 0.5,
+            "bbh": 1.0,
+            "triviaqa": 2 * 2 / 5,
+            "fluency": 0.0,
+        }
+    )
+    assert summarize(evaluation) == pytest.approx({k: v["agg_value"] for k, v in log.items()})
+    harm = Evaluation((replace(items[3], group="wmdp_bio"),), float("nan"), "wmdp")
+    assert summarize(harm) == {"wmdp_bio": 1.0}

@@ -158,8 +158,8 @@ MEANINGS: dict[str, Meaning] = {
         "lower",
         "share of questions whose right letter is the likeliest; 0.25 is guessing",
     ),
-    "wmdp_chem": Meaning("WMDP chemistry", "lower", "the same"),
-    "wmdp_cyber": Meaning("WMDP cybersecurity", "lower", "the same"),
+    "wmdp_chem": Meaning("WMDP chemistry", "lower", "the same of questions on chemistry"),
+    "wmdp_cyber": Meaning("WMDP cybersecurity", "lower", "the same of questions on attacks"),
 }
 
 
