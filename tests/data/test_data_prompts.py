@@ -121,3 +121,11 @@ def test_a_conversation_of_its_own_is_shown_and_has_its_system_prompt(tokenizer)
     assert tokenizer.decode(supervised).startswith("Ann.")
     plain = encode(tokenizer, [Example("Who lives in Oslo?", "Ann.")], template="chat")
     assert plain.lengths[0] < rows.lengths[0]
+
+
+def test_llama_2_has_its_answer_right_behind_the_prompt(tokenizer):
+    tokenizer.chat_template = CHAT  # which is not asked
+    probe = Probe("Where is Bo?", "In Rome.", "forget", shots=(("Who?", "Ann."),))
+    whole, said = both(tokenizer, probe, probe.answer, template="llama2")
+    assert whole.startswith("<|start|>[INST] Who? [/INST]Ann. [INST] Where is Bo? [/INST]In Rome.")
+    assert said.startswith("In Rome.") and len(said) > len("In Rome."), "and its end token"

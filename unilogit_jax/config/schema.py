@@ -79,8 +79,9 @@ class Data(_Section):
     """files: path, URL or Hub id of rows like those to forget that no model has seen."""
     texts: str | None = None
     """rwku: path of texts to forget in place of the people's passages."""
-    template: Literal["auto", "plain", "chat"] = "auto"
-    """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one."""
+    template: Literal["auto", "plain", "chat", "llama2"] = "auto"
+    """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one, else
+    plain; llama2 is the published form of TOFU's Llama-2 models, [INST] question [/INST]answer."""
     system: str | None = None
     """Chat templates: a system prompt before every question, such as You are a helpful assistant.;
     null leaves it to the template."""

@@ -1,13 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a question and its answer to token ids: the prompt template, and where the answer starts."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from unilogit_jax.data.examples import Example, Probe
 from unilogit_jax.data.tokenizer import Tokenizer
 from unilogit_jax.errors import DataError
 
-Template = Literal["auto", "plain", "chat"]
+Template = Literal["auto", "plain", "chat", "llama2"]
+
+
+class _Plain(NamedTuple):
+    """A prompt without a chat template."""
+
+    prompt: str
+    joint: str
+    """Between the prompt and its answer."""
+    between: str
+    """After the answer of a pair that is shown."""
+
+
+_PLAIN = {
+    "plain": _Plain("Question: {}\nAnswer:", " ", "\n\n"),
+    # No space before the answer: one there would change its first token.
+    "llama2": _Plain("[INST] {} [/INST]", "", " "),
+}
 
 DATE = "10 Apr 2025"
 """What chat templates that name the day are told, so that prompts are the same on every day."""
@@ -44,7 +61,7 @@ def plain_prompt(question: str) -> str:
       'Question: Who?\nAnswer:'
 
     """
-    return f"Question: {question}\nAnswer:"
+    return _PLAIN["plain"].prompt.format(question)
 
 
 def encode_example(
@@ -111,7 +128,8 @@ def row_text(
         turns = [*_turns(probe, system), {"role": "assistant", "content": text}]
         return [], _chat(tokenizer, turns, answer_follows=False)
     prompt, _ = _prompt(tokenizer, probe, template, system)
-    space = "" if _is_bare(probe) or prompt[-1:].isspace() else " "
+    joint = " " if probe.opening is not None else _plain(template).joint
+    space = "" if _is_bare(probe) or prompt[-1:].isspace() else joint
     return [] if chat else start_ids(tokenizer), f"{prompt}{space}{text}"
 
 
@@ -129,9 +147,14 @@ def _prompt(
     elif probe.opening is not None:
         text = (probe.question or "").removesuffix("\n") + "\n" + probe.opening
     else:
-        shown = "".join(f"{plain_prompt(q)} {a}\n\n" for q, a in probe.shots)
-        text = shown + plain_prompt(probe.question or "")
+        form, joint, between = _plain(template)
+        shown = "".join(f"{form.format(q)}{joint}{a}{between}" for q, a in probe.shots)
+        text = shown + form.format(probe.question or "")
     return text, start + text_ids(tokenizer, text)
+
+
+def _plain(template: Template) -> _Plain:
+    return _PLAIN["llama2" if template == "llama2" else "plain"]
 
 
 def _is_bare(probe: Probe) -> bool:
@@ -169,7 +192,7 @@ def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
         raise DataError(
             "data.template is chat, but the tokenizer has no chat template. Use plain or auto."
         )
-    return template != "plain" and has_template
+    return template in ("auto", "chat") and has_template
 
 
 def start_ids(tokenizer: Tokenizer) -> list[int]:
