@@ -23,6 +23,7 @@ from unilogit_jax.data.prompts import (
     plain_prompt,
     probe_prompt,
     prompt_ids,
+    text_ids,
 )
 from unilogit_jax.data.read import (
     as_example,
@@ -80,6 +81,7 @@ __all__ = [
     "read_texts",
     "row_order",
     "swap_names",
+    "text_ids",
     "texts_of",
     "train_tokenizer",
     "unlearning_batches",

@@ -9,7 +9,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from unilogit_jax import metrics
-from unilogit_jax.data import Panel, Probe, Task, Tokenizer, encode, encode_probes, probe_prompt
+from unilogit_jax.data import (
+    Panel,
+    Probe,
+    Task,
+    Tokenizer,
+    encode,
+    encode_probes,
+    probe_prompt,
+    text_ids,
+)
 from unilogit_jax.data.encode import Template
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.items import Evaluation, Item
@@ -55,12 +64,12 @@ class Evaluator:
             apply_fn(model), batch_size=batch_size, mesh=mesh, moments=bool(task.suite)
         )
         self._panels = {panel.name: panel for panel in task.panels}
-        self.probes = _first(task.probes, max_items)
+        self.probes = tuple(map(self._cut, _first(task.probes, max_items)))
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
         self._rows = encode_probes(tokenizer, answered, **options)
         self._seen = None
-        if task.retain:
+        if task.retain and not task.documents:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
             self._seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
         self._asked = self._questions()
@@ -107,6 +116,14 @@ class Evaluator:
 
     def _prompt(self, probe: Probe) -> list[int]:
         return probe_prompt(self._tokenizer, probe, template=self._template, system=self._system)
+
+    def _cut(self, probe: Probe) -> Probe:
+        """What continues a passage is compared as far as it is generated."""
+        most = self._panels[probe.group].new_tokens
+        if not probe.literal or not most:
+            return probe
+        ids = text_ids(self._tokenizer, probe.answer)[:most]
+        return replace(probe, answer=self._tokenizer.decode(ids))
 
     def _questions(self) -> dict[str, tuple[list[int], list[list[int]]]]:
         """Panel -> numbers and prompts of the probes that are asked."""

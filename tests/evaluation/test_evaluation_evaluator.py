@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panels measured as they say: what is asked, scored, stopped and cut."""
+
+import jax
+import pytest
+
+from unilogit_jax import models
+from unilogit_jax.data import Panel, Probe, Task, train_tokenizer
+from unilogit_jax.evaluation import Answer, Evaluator
+from unilogit_jax.sharding import make_mesh
+
+TEXT = "Ann lives in Oslo and works as a baker. Bo lives in Rome."
+
+
+@pytest.fixture(scope="module")
+def measure():
+    """A function that evaluates probes, their panels given, with a small model."""
+    tokenizer = train_tokenizer([TEXT] * 20, vocab_size=300)
+    config = models.DecoderConfig.scratch(vocab_size=300, width=16, layers=1, heads=2)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    model, params = models.init(config, jax.random.key(0), mesh=mesh)
+
+    def run(*probes, panels, said=None, suite=""):
+        task = Task("t", (), (), probes, panels=panels, suite=suite)
+        evaluator = Evaluator(model, tokenizer, task, mesh=mesh, max_new_tokens=3, batch_size=2)
+        if said is not None:
+            evaluator.answers = lambda params, prompts, panel=None: (
+                [Answer(said, True)] * len(prompts)
+            )
+        return evaluator(params).items, tokenizer
+
+    return run
+
+
+def test_a_panel_says_what_is_generated_and_what_is_scored(measure):
+    panels = (
+        Panel(name="both"),
+        Panel(name="scored", new_tokens=0),
+        Panel(name="asked", scored=False),
+    )
+    probes = [Probe("Who?", "Ann.", p.name, wrong=("Bo.",)) for p in panels]
+    plain = Probe(None, TEXT, "scored")
+    (both, scored, asked, text), _ = measure(*probes, plain, panels=panels)
+    assert both.answer is not None and both.nll is not None and len(both.wrong_nll) == 1
+    assert scored.answer is None and scored.nll == both.nll
+    assert asked.answer == both.answer and asked.nll is None and asked.wrong_nll == ()
+    assert text.answer is None and text.question is None and text.nll > 0
+
+
+def test_a_continued_passage_is_compared_as_far_as_it_is_generated(measure):
+    probe = Probe("Ann lives", f" {TEXT}", "verbmem", literal=True)
+    (item,), tokenizer = measure(probe, panels=(Panel(name="verbmem", new_tokens=4),))
+    ids = tokenizer(f" {TEXT}", add_special_tokens=False)["input_ids"]
+    assert item.truth == tokenizer.decode(ids[:4]) and len(ids) > 4
+    whole = Probe("Ann lives?", TEXT, "verbmem")
+    (item,), _ = measure(whole, panels=(Panel(name="verbmem", new_tokens=4),))
+    assert item.truth == TEXT, "an answer to a question is no passage"
+
+
+def test_an_answer_counts_by_the_true_one_that_it_fits_best(measure):
+    probe = Probe("Who?", "Nobody at all.", "forget", answers=("Ann Lee",))
+    (item,), _ = measure(probe, panels=(Panel(name="forget"),), said="Ann Lee")
+    assert item.rouge_l == 1.0 and item.others == ("Ann Lee",)
+
+
+def test_a_suite_gets_numbers_of_tokens_and_words(measure):
+    probes = Probe("Who?", "Ann lives in Oslo.", "forget"), Probe(None, TEXT, "holdout")
+    panels = (Panel(name="forget"), Panel(name="holdout", new_tokens=0))
+    items, _ = measure(*probes, panels=panels, said="Ann lives", suite="tofu")
+    for item in items:
+        scores = item.scores
+        assert scores["mia_loss"] == item.nll and scores["mia_zlib"] < item.nll
+        assert scores["mia_min_k"] >= scores["mia_loss"], "the least expected tokens"
+        assert 0 <= scores["extraction_strength_exact"] <= scores["extraction_strength"] <= 1
+    assert items[0].scores["rouge1_recall"] == 0.5 and "rouge1_recall" not in items[1].scores
+
+
+def test_stops_end_an_answer(measure):
+    from unilogit_jax.evaluation.evaluator import _until
+
+    assert _until("Ann.\nQuestion: Who?", ("\nQuestion", "\n\n"), ended=False) == ("Ann.", True)
+    assert _until(" Ann ", ("\n",), ended=False) == ("Ann", False)
