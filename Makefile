@@ -12,10 +12,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/unilogit quickstart
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --junitxml=build/junit.xml
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --junitxml=build/junit.xml
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 -m "full or not full"
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "full or not full"
 
 test-tpu: $(VENV)-tpu/.installed
 	$(VENV)-tpu/bin/python -m pytest tests/tpu
