@@ -233,7 +233,8 @@ def torch_update(method: str) -> Callable[[], Callable[[], Any]]:
         frozen: Any = copy.deepcopy(model).requires_grad_(False) if live else None
         if method == "rmu":
             model.requires_grad_(False)
-            for block in model.model.layers[LAYER - 1 : LAYER + 1]:
+            blocks: Any = model.model.layers[LAYER - 1 : LAYER + 1]
+            for block in blocks:
                 block.mlp.down_proj.weight.requires_grad_(True)
         moved = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(moved, lr=1e-5)
