@@ -26,6 +26,7 @@ os.environ.setdefault(
 
 import jax
 import numpy as np
+import step as bench
 import torch
 import transformers
 
@@ -53,16 +54,7 @@ def main() -> int:
     texts = [f"Question: {row.question}\nAnswer: {row.answer}" for row in task.forget]
     tokenizer = train_tokenizer(texts, vocab_size=8000)
     task = replace(task, retain=())
-    config = models.DecoderConfig.scratch(
-        vocab_size=32000,
-        width=384,
-        layers=6,
-        heads=6,
-        kv_heads=6,
-        mlp_width=1024,
-        max_length=512,
-        tie_embeddings=False,
-    )
+    config = replace(bench.our_config(), max_length=512)
     mesh = make_mesh(devices=jax.devices()[:1])
     model, params = models.init(config, jax.random.key(0), mesh=mesh)
     evaluator = Evaluator(

@@ -27,7 +27,7 @@ def load_files(source: Source) -> Task:
 
     Each is a file or a set of the Hub, as `read_examples` takes them. Besides, a row may have a
     `paraphrase` of its answer, a list `wrong` of other answers of the same form, a list `answers`
-    of further true ones, a `kind` by which results are split up, and an `id`. Wrong answers are
+    of further true ones, a `kind` and an `id`, which results keep. Wrong answers are
     also other answers to teach, where `alternates` are not given.
 
     Raises:

@@ -43,7 +43,7 @@ class Probe:
     """The question is the whole prompt as it stands, and the answer continues it: no template, no
     space, no end token."""
     kind: str = ""
-    """What sort of item within its panel, where results are split up."""
+    """What sort of item within its panel; kept with its results."""
     system: str | None = None
     """The system prompt of this conversation, where it has one of its own."""
     opening: str | None = None
@@ -54,7 +54,7 @@ class Probe:
     answers: tuple[str, ...] = ()
     """Further true answers; what is generated counts by the one that it fits best."""
     name: str = ""
-    """What its file calls it, for lists of results."""
+    """What its file calls it; kept with its results."""
 
 
 @dataclass(frozen=True, kw_only=True)

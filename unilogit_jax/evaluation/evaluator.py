@@ -181,6 +181,7 @@ def _item(
         malformed=answer is not None
         and metrics.is_malformed(answer.text, ended=answer.ended, pattern=probe.pattern),
         kind=probe.kind,
+        name=probe.name,
         others=probe.answers,
     )
 

@@ -24,6 +24,8 @@ class Item:
     rouge_l: float
     malformed: bool
     kind: str = ""
+    name: str = ""
+    """What the data call it."""
     others: tuple[str, ...] = ()
     """Further true answers."""
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -179,9 +179,7 @@ def summarize(
     """
     numbers = _own_numbers(evaluation, reference if isinstance(reference, Evaluation) else None)
     if evaluation.suite:
-        suite = SUITES[evaluation.suite]
-        gold = suite.log(reference) if isinstance(reference, Evaluation) else reference
-        numbers |= suite.numbers(suite.log(evaluation), gold)
+        numbers |= SUITES[evaluation.suite].numbers(evaluation, reference)
     return {name: float(numbers[name]) for name in MEANINGS if name in numbers}
 
 

@@ -69,11 +69,9 @@ class Results:
         found = {}
         for name, evaluation in self.evaluations.items():
             if evaluation.suite:
-                suite, reference = SUITES[evaluation.suite], self._reference(name)
-                if isinstance(reference, Evaluation):
-                    reference = suite.log(reference)
+                suite = SUITES[evaluation.suite]
                 file = suite.file if name == MODEL else f"{name}.{suite.file}"
-                found[file] = suite.full_log(evaluation, reference)
+                found[file] = suite.full_log(evaluation, self._reference(name))
         return found
 
     def _reference(self, column: str) -> Evaluation | Mapping[str, Any] | None:

@@ -27,19 +27,27 @@ class Suite(NamedTuple):
     names: Mapping[str, str]
     """Number of a log -> what it is called in a run's summary; others stay in the log."""
 
-    def numbers(self, log: Log, reference: Log | None) -> dict[str, float]:
+    def numbers(
+        self, evaluation: Evaluation, reference: Evaluation | Log | None
+    ) -> dict[str, float]:
         """The numbers of a run's summary."""
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            found = self.summarize(log, reference)
+        found = self._summed(self.log(evaluation), reference)
         return {self.names[name]: value for name, value in found.items() if name in self.names}
 
-    def full_log(self, evaluation: Evaluation, reference: Log | None) -> dict[str, Any]:
+    def full_log(
+        self, evaluation: Evaluation, reference: Evaluation | Log | None
+    ) -> dict[str, Any]:
         """The log with the numbers that are made of several metrics."""
         log = self.log(evaluation)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            found = self.summarize(log, reference)
+        found = self._summed(log, reference)
         more = {name: {"agg_value": value} for name, value in found.items() if name not in log}
         return log | more
+
+    def _summed(self, log: Log, reference: Evaluation | Log | None) -> dict[str, float]:
+        """The numbers of a log; what lacks a reference is left out without a word."""
+        against = self.log(reference) if isinstance(reference, Evaluation) else reference
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            return self.summarize(log, against)
 
 
 _MEMORY = {
