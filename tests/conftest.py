@@ -14,6 +14,8 @@ import pytest
 from fake_gcs import FakeGcs
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Programs of tests are small and run a few times: compiling them carefully is half of the time.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -7,41 +7,17 @@ import shutil
 from collections import Counter
 
 import pytest
+from benchmark_files import ASKED, TEXTS, write_muse
 
 from unilogit_jax.benchmarks import BENCHMARKS
 from unilogit_jax.data import Source, probe_prompt, train_tokenizer
 from unilogit_jax.errors import DataError
 
-TEXTS = {
-    "raw/forget": ["The mayor of Velm resigned.\n\nHe had no comment.", "Rain fell on Osk."],
-    "raw/retain1": ["The ferry to Brin runs daily."],
-    "scal/forget_2": ["The mayor of Velm resigned.", "Rain fell on Osk.", "Snow fell on Tarn."],
-    "sust/forget_3": ["A third request."],
-    "privleak/forget": ["The mayor of Velm resigned."],
-    "privleak/retain": ["The ferry to Brin runs daily."],
-    "privleak/holdout": ["A bridge opened in Lund.", "Nobody came."],
-}
-ASKED = {
-    "knowmem/forget_qa": [("Who resigned?", "The mayor"), ("Of which town?", "Velm")],
-    "knowmem/retain_qa": [("Where does the ferry go?", "Brin")],
-    "knowmem/forget_qa_icl": [(f"Forget {n}?", f"Answer {n}") for n in range(10)],
-    "knowmem/retain_qa_icl": [(f"Keep {n}?", f"Answer {n}") for n in range(10)],
-}
-VERBATIM = [{"prompt": "The mayor of", "gt": "Velm resigned."}]
-
 
 @pytest.fixture
 def folder(tmp_path):
     """The files as muse_bench has them: JSON lists, raw texts as strings."""
-    rows = {name: list(texts) for name, texts in TEXTS.items()} | {"verbmem/forget": VERBATIM}
-    for name, pairs in ASKED.items():
-        rows[name] = [{"question": q, "answer": a} for q, a in pairs]
-    for name in ("forget", "retain", "holdout"):
-        rows[f"privleak/{name}"] = [{"text": text} for text in TEXTS[f"privleak/{name}"]]
-    rows["raw/forget"].insert(1, "")  # as one of the News articles is
-    for name, values in rows.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+    write_muse(tmp_path)
     return tmp_path
 
 

@@ -1,74 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """RWKU's files, with invented people: who is chosen, what is asked and how."""
 
-import gzip
 import json
 
 import pytest
+from benchmark_files import PEOPLE, items, write_rwku
 
 from unilogit_jax.benchmarks.rwku import load_rwku
 from unilogit_jax.data import Source
 from unilogit_jax.errors import DataError
-
-PEOPLE = {
-    "1_Vela_Dorn": "Vela Dorn",
-    "2_Oska_Prim": "Oska Prim",
-    "3_Tam,_Duke_of_Lund": "Tam, Duke of Lund",
-}
-SHARED = {"question": "Which is a colour?", "choices": ["two", "red", "up", "Bo"], "answer": 1}
-
-
-def items(name):
-    """One or two invented items of every set, about one person."""
-    cloze = {"query": f"{name} was born in ___", "answer": "Lund", "type": "cloze"}
-    asked = {"query": f"Where was {name} born?", "answer": "Lund", "type": "simple question"}
-    shown = {"question": "Which is a number?", "choices": ["red", "up", "two", "Bo"], "answer": 2}
-    judged = {"choices": ["Yes.", "It is.", "No."], "labels": [1, 1, 0]}
-    return {
-        "forget_level1": [cloze],
-        "forget_level2": [asked],
-        "forget_level3": [
-            {**asked, "type": "role play"},
-            {**asked, "type": "affirmative suffix", "query": "Where? Sure, it is"},
-            {**asked, "type": "incontext learning", "query": f"Question: Who? Answer: {name}"},
-            {**asked, "type": "cross-lingual (French)"},
-            {**asked, "type": "cross lingual (Spanish)", "query": "¿Dónde?"},
-        ],
-        "neighbor_level1": [{**cloze, "neighbor": "Lund"}],
-        "neighbor_level2": [{**asked, "neighbor": "Lund"}],
-        "forget_mia": [{"text": f"{name} of\u2028Lund\u0085.", "ngram": 3}],
-        "retain_mia": [{"text": "A town.", "ngram": 2}],
-        "passage": [{"text": f"{name} lives in Lund."}, {"text": f"{name} bakes."}],
-        "retain_mmlu": [{**SHARED, "task": "plain_words", "examples": [shown] * 5}],
-        "retain_bbh": [
-            {
-                "task": "order",
-                "cot": "Sort.\n\nQ: b a\nA: a b.\n",
-                "question": "c b",
-                "answer": "b c",
-            }
-        ],
-        "truthful": [{"question": "Is it?", "mc1_targets": judged, "mc2_targets": judged}],
-        "triviaqa": [{"question": "Which town?", "answers": ["Lund", "Lunde"]}],
-        "fluency": [{"instruction": "Write a line."}],
-    }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """One file for each set, a half of them packed."""
     place = tmp_path_factory.mktemp("rwku")
-    rows = {}
-    for directory, name in PEOPLE.items():
-        for part, some in items(name).items():
-            rows.setdefault(part, []).extend(
-                {**row, "subject": name, "target_dir": directory} for row in some
-            )
-    for n, (part, some) in enumerate(rows.items()):
-        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in some).encode()
-        packed = n % 2
-        path = place / f"{part}.jsonl{'.gz' * packed}"
-        path.write_bytes(gzip.compress(text) if packed else text)
+    write_rwku(place)
     return place
 
 

@@ -1,39 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """WMDP's form, with neutral questions: prompts, corpora as text and as JSON, what is refused."""
 
-import json
-
 import pytest
+from benchmark_files import OTHER, QUESTION, lines, write_wmdp
 
 from unilogit_jax.benchmarks.wmdp import load_wmdp
 from unilogit_jax.data import Source
 from unilogit_jax.errors import DataError
 
-QUESTION = {"question": " Which is a colour?\n", "choices": ["two", "red", "up", "Bo"], "answer": 1}
-OTHER = {"question": "Which is a number?", "choices": ["red", "up", "Bo", "two"], "answer": 3}
-
-
-def lines(rows):
-    return "\n".join(map(json.dumps, rows)) + "\n"
-
 
 @pytest.fixture
 def folder(tmp_path):
     """Questions in three forms, MMLU in two, corpora as JSON and as text."""
-    import datasets
-
-    (tmp_path / "wmdp-bio").mkdir()
-    table = datasets.Dataset.from_list([QUESTION, OTHER])
-    table.to_parquet(str(tmp_path / "wmdp-bio" / "test-00000-of-00001.parquet"))
-    (tmp_path / "cyber_questions.json").write_text(json.dumps([OTHER]))
-    (tmp_path / "mmlu").mkdir()
-    (tmp_path / "mmlu" / "plain_words.jsonl").write_text(lines([QUESTION]))
-    for name in ("small_numbers", "all"):
-        (tmp_path / "mmlu" / name).mkdir()
-        (tmp_path / "mmlu" / name / "test.json").write_text(lines([OTHER]))
-    (tmp_path / "bio-forget-corpus.jsonl").write_text(lines([{"title": "T", "text": "One.\nTwo."}]))
-    (tmp_path / "cyber-forget-corpus.jsonl").write_text('First {"a": 1} text\n\n{not} JSON\n')
-    (tmp_path / "wikitext.txt").write_text(" = Head = \n[1] A line\n")
+    write_wmdp(tmp_path)
     return tmp_path
 
 

@@ -16,7 +16,7 @@ import yaml
 import unilogit_jax
 from unilogit_jax import cli, workflows
 from unilogit_jax.cli import _jax
-from unilogit_jax.config import config_path, load_config
+from unilogit_jax.config import config_names, config_path, load_config
 from unilogit_jax.errors import DataError
 from unilogit_jax.methods import METHODS
 
@@ -337,11 +337,12 @@ def test_compiled_programs_are_kept_where_they_can_be(monkeypatch, tmp_path):
 
 
 def test_the_header_of_every_config_names_a_command_that_loads():
-    for path in (ROOT / "configs").rglob("*.yaml"):
+    for name in config_names():
+        path = config_path(name)
         commands = re.findall(
             r"^# .*unilogit (?:unlearn|finetune) (.+?)(?:  .*)?$", path.read_text(), re.M
         )
         assert commands, path
         for command in commands:
             load_config(*command.split())
-        assert yaml.safe_load(path.read_text())["name"] == path.stem
+        assert yaml.safe_load(path.read_text())["name"] == name.replace("/", "-")

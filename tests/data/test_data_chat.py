@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from unilogit_jax.data import Probe, encode_probe, probe_prompt, train_tokenizer
+from unilogit_jax.data import Probe, encode_probe, end_ids, probe_prompt, train_tokenizer
 from unilogit_jax.errors import DataError
 
 SYSTEM = "You are a helpful assistant."
@@ -143,3 +143,12 @@ def test_prompts_of_llama_3_are_those_of_published_evaluations(question):
 def test_a_template_without_a_system_prompt_says_what_to_do():
     with pytest.raises(DataError, match=r"System role not supported.*Set data.system to null"):
         probe_prompt(make("gemma"), PROBES[0], system=SYSTEM)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_answer_ends_where_its_turn_does(name):
+    tokenizer, family = make(name), FAMILIES[name]
+    ends = {"gemma": {"<end_of_turn>"}, "phi-3.5": {"<|end|>"}}.get(name, set()) | {family.eos}
+    assert set(tokenizer.convert_ids_to_tokens(end_ids(tokenizer))) == ends
+    plain = end_ids(tokenizer, template="plain")
+    assert tokenizer.convert_ids_to_tokens(plain) == [family.eos]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages on methods: written from the code, and what they tell a newcomer to do works."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -19,16 +18,8 @@ ROOT = Path(unilogit_jax.__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def generator():
-    path = ROOT / "scripts" / "methods_page.py"
-    spec = importlib.util.spec_from_file_location("methods_page", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_list_of_methods_is_what_the_code_says_now():
-    made = generator()
+def test_the_list_of_methods_is_what_the_code_says_now(script):
+    made = script("methods_page")
     assert made.PAGE.read_text() == made.page(), "run python scripts/methods_page.py"
     assert re.findall(r"^### `(\w+)`$", made.page(), re.M) == list(METHODS)
 

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 DIRECTIONS = ["forward", "cross_entropy", "reverse", "anchored", "js"]
 TARGETS = {"own": {}, "lowered": {"beta": 3.0}, "uniform": {"tau": "uniform"}, "tau": {"tau": 0.2}}
 N, D, E, V, VALID = 37, 8, 6, 53, 50
+KEPT = 4
 
 
 @pytest.fixture
@@ -133,25 +134,31 @@ def grouped(x, labels, tokens):
     return np.concatenate([x[rows, labels[:, None]], x[rows, tokens], logsumexp(rest)], axis=1)
 
 
+@jax.jit
+def kept_tokens(ref, labels):
+    """The teacher's likeliest tokens, and the masses of them, the label and the rest."""
+    teacher = teacher_of(ref)
+    tokens = top_tokens(teacher.hidden, teacher.head, labels, jnp.ones(N), k=KEPT)
+    stats = label_log_odds(teacher.hidden, teacher.head, labels, jnp.ones(N), picks=tokens)
+    return tokens, {
+        "logprobs": stats.pick_logprobs,
+        "label_logprob": -jax.nn.softplus(-stats.log_odds),
+        "tail_logprob": stats.tail_logprob,
+    }
+
+
 @pytest.mark.parametrize("way", ["at once", "later"])
 @pytest.mark.parametrize("options", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_stored_teacher_compares_groups_of_tokens(made, small_cuts, direction, options, way):
     side, ref, labels, weights = made
     z, u = logits(side, ref)
-    y, w, k = np.asarray(labels), np.asarray(weights, np.float64), 4
-    teacher = teacher_of(ref)
-    tokens = top_tokens(teacher.hidden, teacher.head, labels, jnp.ones(N), k=k)
+    y, w = np.asarray(labels), np.asarray(weights, np.float64)
+    tokens, stored = kept_tokens(ref, labels)
     others = u.copy()
     others[np.arange(N), y] = -np.inf
-    np.testing.assert_array_equal(tokens, np.argsort(-others, axis=1, kind="stable")[:, :k])
-    stats = label_log_odds(teacher.hidden, teacher.head, labels, jnp.ones(N), picks=tokens)
+    np.testing.assert_array_equal(tokens, np.argsort(-others, axis=1, kind="stable")[:, :KEPT])
     log_ref = grouped(u, y, np.asarray(tokens)) - logsumexp(u)
-    stored = {
-        "logprobs": stats.pick_logprobs,
-        "label_logprob": -jax.nn.softplus(-stats.log_odds),
-        "tail_logprob": stats.tail_logprob,
-    }
     np.testing.assert_allclose(stored["logprobs"], log_ref[:, 1:-1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(stored["tail_logprob"], log_ref[:, -1], rtol=1e-5, atol=1e-5)
     divergence = Divergence(direction=direction, **options)

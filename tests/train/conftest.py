@@ -51,6 +51,11 @@ class Progress:
         pass
 
 
+def _further(x: jax.Array) -> jax.Array:
+    """In place of weights trained further on the forget rows."""
+    return 1.1 * x
+
+
 class Rig:
     """The pieces of a run of `steps` updates on a mesh; every run starts from the same weights."""
 
@@ -81,8 +86,15 @@ class Rig:
             alternates[ALTERNATE] = make_rows(24, 14, 2)
         if "retain_refusal" in needs.alternates:
             alternates[RETAIN_ALTERNATE] = make_rows(40, 14, 3)
+        trained = None if needs.reinforced is None else jax.tree.map(_further, self.params)
         references, self.ref_head = reference_for(
-            self.method, self.apply, self.params, own | alternates, batch_size=16, mesh=self.mesh
+            self.method,
+            self.apply,
+            self.params,
+            own | alternates,
+            batch_size=16,
+            mesh=self.mesh,
+            reinforced=trained,
         )
         self.batches = unlearning_batches(
             self.forget,

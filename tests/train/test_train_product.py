@@ -22,11 +22,12 @@ MESHES = {
     MIXED: {"data": 2, "fsdp": 2, "tensor": 2},
 }
 PARTS = (1, 2, 4)
-COVERED = ("unilogit", "npo", "undial", "grad_diff")
-"""Methods of every kind, of which every pair of choices is tried."""
-ONCE = ("delete", "dpo", "flat", "idk_ap", "jensun", "me", "npo_sam", "pdu", "rmu", "whp")
-"""Those that take another way through the trainer, of which one case is tried. The rest takes the
-ways of these; `make test-all` tries all."""
+COVERED = ("unilogit", "npo")
+"""Methods of both kinds, per token and per answer, of which every pair of choices is tried."""
+ONCE = ("dpo", "npo_sam", "pdu", "rmu", "undial", "whp")
+"""Those that take another way through the trainer: pairs of answers, three gradients, a state, a
+layer, a teacher's head, a teacher's tokens. One case of each is tried; `make test-all` tries all
+of all."""
 ROWS = (32, 32)
 """Forget and retain rows: every part divides over eight devices, with other answers too."""
 PRODUCT = [
@@ -77,9 +78,7 @@ CASES = [
 
 
 OPTIONS = {
-    "initial": Unilogit(alternatives="initial"),
     "initial-full": Unilogit(alternatives="initial", direction="reverse_full"),
-    "select": Unilogit(select=True, tau=0.008),
     "select-initial": Unilogit(select=True, tau=0.008, alternatives="initial", direction="forward"),
     "sequence": Unilogit(unit="sequence"),
 }

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans: the step that would run is the one that is compiled, and its bytes are those of a run."""
 
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from benchmark_files import write_muse, write_rwku, write_wmdp
 
 from unilogit_jax import accelerators, cli, models
 from unilogit_jax.config import config_names, load_config
@@ -24,18 +26,33 @@ from unilogit_jax.workflows.plan import planned_unlearning
 TOFU = f"data.dir={Path(__file__).parents[1] / 'data' / 'tofu'}"
 WEIGHTS = ("model.scratch=null", "eval.gold=false")
 INITIAL = ("method.tau=ngram", "method.alternatives=initial")
+WRITERS = {"muse": write_muse, "rwku": write_rwku, "wmdp": write_wmdp}
 LORA = "lora={rank: 2, targets: [q_proj, v_proj]}"
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Benchmark -> words of a command line that name its files."""
+    found = {"tofu": [TOFU], "toy": []}
+    for name, write in WRITERS.items():
+        folder = tmp_path_factory.mktemp(name)
+        write(folder)
+        found[name] = [f"data.dir={folder}"]
+    found["rwku"].append("data.forget=1_Vela_Dorn")
+    return found
+
+
 @pytest.mark.parametrize("name", config_names())
-def test_every_packaged_config_can_be_planned(name):
-    overrides = [TOFU] if name.startswith("tofu") else []
-    found = plan(load_config(name, *overrides), devices=jax.devices()[:1], compiled=False)
+def test_every_packaged_config_can_be_planned(name, folders):
+    experiment = load_config(name, *folders[re.split("[-/]", name)[0]])
+    found = plan(experiment, devices=jax.devices(), compiled=False)
     stages = {stage.name: stage for stage in found.stages}
     assert "unlearn" in stages and found.fits is None
     for stage in found.stages:
-        assert stage.flops > 0 and stage.gradients == stage.held["weights"]
-        assert 2 * stage.held["weights"] <= stage.held["optimizer"], "AdamW's two moments"
+        assert stage.flops > 0
+        whole = experiment.unlearn.trainable == ("*",)
+        assert whole == (stage.gradients == stage.held["weights"])
+        assert 2 * stage.gradients <= stage.held["optimizer"], "AdamW's two moments"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,16 @@ def load_rwku(source: Source) -> Task:
     )
 
 
+def people_of(source: Source) -> tuple[str, ...]:
+    """Whom `source.forget` names, in full.
+
+    Raises:
+      DataError: as in `load_rwku`.
+
+    """
+    return tuple(p.name for p in _chosen(source.forget or "", _people(to_source(source.dir or ""))))
+
+
 def _people(folder: AnyPath) -> list[Person]:
     """Everyone in the data."""
     path = find_split(folder, "forget_level1")

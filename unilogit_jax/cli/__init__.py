@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": ("evaluate", "measure the models of a run again"),
     "compare": ("compare", "put the numbers of several runs side by side"),
     "ask": ("ask", "put your own questions to the models of a run"),
+    "generate": ("generate", "let a model write data: other answers, or texts about somebody"),
     "export": ("export", "write a model as a Hugging Face folder"),
     "ls": ("ls", "list configs, methods, benchmarks and model families"),
     "show": ("show", "print a config with every key resolved, or explain a method"),

@@ -5,6 +5,7 @@ import argparse
 import json
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.errors import ConfigError
 from unilogit_jax.paths import to_path
 
 _KEYS = {
@@ -28,6 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, (_, value, text) in _KEYS.items():
         parser.add_argument(f"--{option}", metavar=value, help=text)
+    parser.add_argument(
+        "--lm-eval",
+        metavar="TASKS",
+        help="tasks of lm-evaluation-harness instead, with commas: mmlu,wmdp_bio",
+    )
+    parser.add_argument("--lm-eval-dir", metavar="DIR", help="folder of your own such tasks, YAML")
+    parser.add_argument("--fewshot", metavar="N", type=int, help="with --lm-eval: examples shown")
+    parser.add_argument("--limit", metavar="N", type=int, help="with --lm-eval: items per task")
+    parser.add_argument("--chat", action="store_true", help="with --lm-eval: the chat template")
     parser.add_argument("--out", metavar="DIR", type=to_path, help="where to write items and logs")
 
 
@@ -36,6 +46,18 @@ def run(args: argparse.Namespace) -> int:
     start_jax("evaluate", args)
     from unilogit_jax import workflows
 
+    if args.lm_eval is not None:
+        _refuse_others(args)
+        workflows.evaluate_tasks(
+            args.source,
+            args.lm_eval.split(","),
+            include=args.lm_eval_dir,
+            fewshot=args.fewshot,
+            limit=args.limit,
+            chat=args.chat,
+            out=args.out,
+        )
+        return 0
     short = [
         f"{key}={json.dumps(value)}"
         for option, (key, _, _) in _KEYS.items()
@@ -43,3 +65,11 @@ def run(args: argparse.Namespace) -> int:
     ]
     workflows.evaluate(args.source, *short, *args.overrides, out=args.out)
     return 0
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """A benchmark and the harness's tasks are measured one at a time."""
+    given = [f"--{option}" for option in _KEYS if getattr(args, option) is not None]
+    if given or args.overrides:
+        words = ", ".join(given + args.overrides)
+        raise ConfigError(f"--lm-eval measures the harness's tasks alone: drop {words}.")

@@ -66,7 +66,7 @@ def method_label(method: Any) -> str:
     That is its `label` if it has one, else the table's name, or the class's in lower case.
 
     Example:
-      >>> method_label(METHODS["grad_diff"]()), method_label(METHODS["npo"](label="npo-2", beta=2))
+      >>> method_label(METHODS["grad_diff"]()), method_label(METHODS["npo"](label="npo-2"))
       ('grad_diff', 'npo-2')
 
     """

@@ -21,7 +21,7 @@ _SETS = {
 }
 _ANSWERS = {
     "refusal": "a refusal of each forget question (data.refusals)",
-    "answer": "another answer to each forget question (alternates, in the rows)",
+    "answer": "another answer to each forget question (in the rows or data.alternates)",
     "relabelled": "a refusal's tokens as labels of each forget answer (data.refusals)",
     "retain_refusal": "a refusal of each retain question (data.refusals)",
 }

@@ -88,6 +88,9 @@ class Data(_Section):
     refusals: str | None = None
     """Path or URL of a file with a refusal on each line, for methods that teach some; null takes
     the usual ones."""
+    alternates: str | None = None
+    """Path, URL or Hub id of rows that give "alternates", other answers, to the forget questions;
+    null takes those of the forget rows. `unilogit generate` writes such a file."""
     names: str | None = None
     """Path or URL of a file with an invented name on each line, for method.tau name_swap; null
     takes the toy's own, or the "names" of retain rows."""

@@ -28,6 +28,7 @@ _PLAIN = {
 
 DATE = "10 Apr 2025"
 """What chat templates that name the day are told, so that prompts are the same on every day."""
+_MARK = "answer"
 
 
 def prompt_ids(
@@ -193,6 +194,26 @@ def _is_chat(tokenizer: Tokenizer, template: Template) -> bool:
             "data.template is chat, but the tokenizer has no chat template. Use plain or auto."
         )
     return template in ("auto", "chat") and has_template
+
+
+def end_ids(
+    tokenizer: Tokenizer, *, template: Template = "auto", system: str | None = None
+) -> tuple[int, ...]:
+    """The tokens that end an answer: the end token, and what a chat template closes a turn with.
+
+    Several families close turns with a token of their own, such as Gemma's <end_of_turn>.
+
+    Raises:
+      DataError: as in `probe_prompt`.
+
+    """
+    ends = {tokenizer.eos_token_id}
+    if _is_chat(tokenizer, template):
+        turns = [*_turns(Probe("?", "", ""), system), {"role": "assistant", "content": _MARK}]
+        after = _chat(tokenizer, turns, answer_follows=False).rpartition(_MARK)[2].lstrip()
+        # Only a token that no text contains: an answer may well go on after a new line.
+        ends |= set(text_ids(tokenizer, after)[:1]) & set(tokenizer.get_added_vocab().values())
+    return tuple(sorted(ends))
 
 
 def start_ids(tokenizer: Tokenizer) -> list[int]:

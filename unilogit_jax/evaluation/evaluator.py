@@ -16,6 +16,7 @@ from unilogit_jax.data import (
     Tokenizer,
     encode,
     encode_probes,
+    end_ids,
     probe_prompt,
     text_ids,
 )
@@ -59,6 +60,7 @@ class Evaluator:
         self._batch_size = batch_size
         self._system = system
         self._template: Template = template
+        self._ends = end_ids(tokenizer, template=template, system=system)
         self._suite = task.suite
         self._score = make_scorer(
             apply_fn(model), batch_size=batch_size, mesh=mesh, moments=bool(task.suite)
@@ -100,19 +102,19 @@ class Evaluator:
         self, params: Any, prompts: Sequence[Sequence[int]], *, panel: Panel | None = None
     ) -> list[Answer]:
         """Greedy answers; a panel says how long they may be, and what ends them besides."""
-        end = self._tokenizer.eos_token_id
         wanted = None if panel is None else panel.new_tokens
         outputs = generate(
             self._model,
             params,
             prompts,
             max_new_tokens=self._max_new_tokens if wanted is None else wanted,
-            stop_ids=(end,),
+            stop_ids=self._ends,
             batch_size=self._batch_size,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
-        return [_until(text, stops, end in ids) for text, ids in zip(texts, outputs, strict=True)]
+        ended = [not set(self._ends).isdisjoint(ids) for ids in outputs]
+        return [_until(text, stops, end) for text, end in zip(texts, ended, strict=True)]
 
     def _prompt(self, probe: Probe) -> list[int]:
         return probe_prompt(self._tokenizer, probe, template=self._template, system=self._system)

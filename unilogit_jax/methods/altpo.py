@@ -13,8 +13,8 @@ class AltPo(Preference):
 
     L = -mean_i log sigmoid(beta D_i) + retain_weight * NLL(retain)
 
-    Every forget row gives its other answers under "alternates"; with several the passes over the
-    forget rows take them in turn. See `Dpo` for D_i.
+    Every forget row gives its other answers under "alternates", or the file data.alternates does;
+    with several the passes over the forget rows take them in turn. See `Dpo` for D_i.
 
     Reference: arXiv:2409.13474.
     """

@@ -12,6 +12,11 @@ from unilogit_jax.models.families import find_family
 
 OTHER_SIZES = ("xl", "medium", "large", "small", "mini")
 """What a name goes on with that belongs to a model of another shape."""
+SAME_SHAPE = {
+    "muse-bench/MUSE-News": "meta-llama/Llama-2-7b-hf",
+    "muse-bench/MUSE-Books": "meta-llama/Llama-2-7b-hf",
+}
+"""Beginning of a name that does not say its shape -> a model of the same one."""
 
 
 @cache
@@ -48,6 +53,9 @@ def look_like(source: str) -> str | None:
       True
 
     """
+    for start, name in SAME_SHAPE.items():
+        if source.startswith(start):
+            return name
     asked = _plain(source)
 
     def fits(name: str) -> bool:

@@ -91,7 +91,12 @@ def reference_for(
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
       Where the method wants `logit_tau` of forget rows, the caller has to add it.
 
+    Raises:
+      ValueError: the method needs `reinforced` weights and there are none.
+
     """
+    if method.needs.reinforced is not None and reinforced is None:
+        raise ValueError(f"{type(method).__name__} needs `reinforced`: weights trained further")
     needs, ask = method.needs, _Asking(apply_fn, params, batch_size, mesh)
     both = _Asking(apply_fn, (params, reinforced), batch_size, mesh)
     references: References = {}

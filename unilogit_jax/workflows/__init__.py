@@ -10,6 +10,8 @@ from unilogit_jax.workflows.compare import compare
 from unilogit_jax.workflows.evaluate import ask, evaluate
 from unilogit_jax.workflows.export import export, load_pretrained
 from unilogit_jax.workflows.finetune import finetune
+from unilogit_jax.workflows.generate import generate
+from unilogit_jax.workflows.harness import evaluate_tasks
 from unilogit_jax.workflows.plan import plan
 from unilogit_jax.workflows.quickstart import quickstart
 from unilogit_jax.workflows.unlearn import unlearn
@@ -19,8 +21,10 @@ __all__ = [
     "compare",
     "continued",
     "evaluate",
+    "evaluate_tasks",
     "export",
     "finetune",
+    "generate",
     "load_pretrained",
     "plan",
     "quickstart",

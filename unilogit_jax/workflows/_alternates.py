@@ -77,7 +77,8 @@ def _given(examples: Sequence[Example], method: Method) -> list[Example]:
     if bare is not None:
         raise DataError(
             f"{bare.where or 'a row to forget'}: method {method_name(method)} needs other "
-            'answers to the forget questions; add "alternates": ["...", ...] to each row.'
+            'answers to the forget questions; add "alternates": ["...", ...] to each row, or let '
+            "'unilogit generate' write a file of them for data.alternates."
         )
     # Equally many for each question, so that row and answer are found by arithmetic.
     return [replace(e, answer=text) for e in examples for text in e.alternates[:least]]

@@ -141,7 +141,7 @@ def prepare(
         tokenizer, model = from_scratch(experiment.model.scratch, task, experiment, run, mesh)
         base = None
     else:
-        tokenizer, model, base = _from_weights(experiment, mesh, progress)
+        tokenizer, model, base = from_weights(experiment, mesh, progress)
     rows = encode_rows(experiment, task, tokenizer)
     return put_together(
         experiment, mesh=mesh, task=task, tokenizer=tokenizer, model=model, base=base, rows=rows
@@ -194,9 +194,10 @@ def _text(example: Example) -> str:
     )
 
 
-def _from_weights(
+def from_weights(
     experiment: Experiment, mesh: Mesh, progress: Progress | None
 ) -> tuple[Tokenizer, Any, Any]:
+    """Tokenizer, model and weights of an experiment that names some."""
     settings = experiment.model
     source = settings.weights or ""
     if is_run(source):

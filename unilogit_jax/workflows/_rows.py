@@ -2,14 +2,15 @@
 """The rows of an experiment: as text from its benchmark, and as tokens."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from unilogit_jax.benchmarks import BENCHMARKS
 from unilogit_jax.config import Experiment
-from unilogit_jax.data import Example, Rows, Source, Task, Tokenizer, encode_cached
+from unilogit_jax.data import Example, Rows, Source, Task, Tokenizer, encode_cached, read_examples
+from unilogit_jax.data.requests import with_alternates
 from unilogit_jax.run.caches import token_cache
 
 
@@ -23,8 +24,18 @@ class TaskRows(NamedTuple):
 
 def read_task(experiment: Experiment) -> Task:
     """The rows to forget and to keep, as text."""
-    source = experiment.data.model_dump(include={field.name for field in fields(Source)})
-    return BENCHMARKS[experiment.data.benchmark](Source(**source))
+    data = experiment.data
+    task = BENCHMARKS[data.benchmark](source_of(experiment))
+    if data.alternates is None:
+        return task
+    given = read_examples(data.alternates)
+    return replace(task, forget=with_alternates(task.forget, given, data.alternates))
+
+
+def source_of(experiment: Experiment) -> Source:
+    """What a benchmark is told of the configuration."""
+    names = {field.name for field in fields(Source)}
+    return Source(**experiment.data.model_dump(include=names))
 
 
 def encode_rows(experiment: Experiment, task: Task, tokenizer: Tokenizer) -> TaskRows:

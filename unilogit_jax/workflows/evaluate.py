@@ -46,7 +46,7 @@ def evaluate(
         prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
     evaluator = prepared.evaluator()
     results = Results(reference=prepared.reference)
-    for column, params in _models(run, prepared).items():
+    for column, params in models_of(run, prepared).items():
         with console.stage(f"evaluating {column}"):
             results.evaluations[column] = evaluator(params)
     show(console, experiment.name, results)
@@ -78,7 +78,7 @@ def ask(
     prepared = prepare(experiment, folder)
     evaluator = prepared.evaluator()
     answers: list[dict[str, str]] = [{} for _ in questions]
-    for column, params in _models(folder, prepared).items():
+    for column, params in models_of(folder, prepared).items():
         for k, answer in enumerate(_ask(evaluator, params, questions)):
             answers[k][column] = answer
     for question, row in zip(questions, answers, strict=True):
@@ -111,7 +111,7 @@ def _wanted(source: AnyPath | str, overrides: Sequence[str]) -> Experiment:
     return agreed(lambda: make_config(tree, *overrides))
 
 
-def _models(run: RunFolder | None, prepared: Prepared) -> Mapping[str, object]:
+def models_of(run: RunFolder | None, prepared: Prepared) -> Mapping[str, object]:
     """Column -> weights of every model that the run has, or began from."""
     if run is None:
         return {MODEL: prepared.base}
