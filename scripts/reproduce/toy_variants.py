@@ -158,7 +158,7 @@ def make_corpus(seed: int) -> Corpus:
     golds = [learn(prepared, prepared.retain, 10 * seed + k) for k in (1, 2)]
     return Corpus(
         prepared=prepared,
-        evaluator=prepared.evaluator(),
+        evaluator=prepared.evaluator,
         target=target,
         held_out=rows,
         classes=classes_of(prepared, rows, examples),

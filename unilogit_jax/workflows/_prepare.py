@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import jax
@@ -99,8 +100,9 @@ class Prepared:
         own = {FORGET: self.forget} | ({} if self.retain is None else {RETAIN: self.retain})
         return own | self.alternates(method)
 
+    @cached_property
     def evaluator(self) -> Evaluator:
-        """Measures weights of this model on this task."""
+        """Measures weights of this model on this task; refuses items that do not fit it."""
         data, settings = self.experiment.data, self.experiment.eval
         return Evaluator(
             self.model,

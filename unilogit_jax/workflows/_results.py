@@ -96,7 +96,7 @@ def answer_rows(results: Results) -> list[AnswerRow]:
     rows = []
     for group in ("forget", "retain"):
         lists = {
-            name: [i for i in results.evaluations[name].of(group) if i.answer is not None]
+            name: _answered(results.evaluations[name], forgotten=group == "forget")
             for name in columns
         }
         total = len(lists[columns[0]])
@@ -115,6 +115,16 @@ def answer_rows(results: Results) -> list[AnswerRow]:
     return rows
 
 
+def _answered(evaluation: Evaluation, *, forgotten: bool) -> list[Item]:
+    """What was asked of the panel "forget" or "retain", or else of all panels on its side."""
+    own = evaluation.of("forget" if forgotten else "retain") or [
+        item
+        for item in evaluation.items
+        if forgotten == (item.group.startswith("forget") or item.group == "verbmem")
+    ]
+    return [item for item in own if item.answer is not None]
+
+
 def show(console: Console, title: str, results: Results) -> None:
     """Prints the table and the answers."""
     summaries = results.summaries()
@@ -125,8 +135,10 @@ def show(console: Console, title: str, results: Results) -> None:
     ]
     console.table(title, columns, rows)
     for group, heading in (("forget", "to be forgotten"), ("retain", "to be kept")):
-        console.title(f"Questions {heading}")
-        for row in (r for r in answer_rows(results) if r.group == group):
+        answered = [row for row in answer_rows(results) if row.group == group]
+        if answered:
+            console.title(f"Questions {heading}")
+        for row in answered:
             console.line(f"  {row.question}")
             console.line(f"    {'truth':8} {row.truth}")
             for name, answer in row.answers.items():
@@ -159,7 +171,7 @@ def write_all(
     """Writes eval/, summary.json, plots and report.html."""
     summaries = write_evaluations(run.eval, results)
     flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
-    passed = {} if verdict is None else {"passed": verdict.passed}
+    passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}
     seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}
     write_json(run.summary, {**facts, **passed, **flat, **seconds})
     write_report(

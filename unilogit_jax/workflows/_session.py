@@ -59,6 +59,8 @@ def _session(
         prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
         if verb == "unlearn":
             agreed(lambda: check_targets(prepared))
+        # What cannot be measured is refused before anything is written.
+        agreed(lambda: prepared.evaluator)
     rows, probes = prepared.everything, repr(prepared.task.probes)
     check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)

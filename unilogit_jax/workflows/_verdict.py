@@ -15,18 +15,21 @@ LEAST_FORGETTING = 0.5
 class Verdict:
     """Whether the run passed, and one paragraph for a person."""
 
-    passed: bool
+    passed: bool | None
+    """None: nothing was measured that a rule is about."""
     text: str
 
     def __str__(self) -> str:
-        return f"{'PASSED' if self.passed else 'FAILED'}. {self.text}"
+        word = {True: "PASSED", False: "FAILED", None: "NO VERDICT"}[self.passed]
+        return f"{word}. {self.text}"
 
 
 def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     """Compares the summaries before and after unlearning.
 
     A run fails if the retain accuracy falls by more than three points, or if more than half of the
-    answers to be forgotten that were given word for word still are.
+    answers to be forgotten that were given word for word still are. Where neither was measured, as
+    in benchmarks with panels of their own, there is no verdict.
 
     Example:
       >>> judge({"forget_exact_match": 1.0, "retain_exact_match": 1.0},
@@ -53,6 +56,8 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
             problems.append(
                 f"accuracy on what is to be kept fell by {lost:.1f} points (3 are allowed)"
             )
+    if None in forget and None in retain:
+        return Verdict(None, "No rule is fixed for what this benchmark measures: see the table.")
     text = " ".join(_sentence(part) for part in (problems, facts) if part)
     if forget[0] == 0:
         text += " None of those answers was exact before either, so this says little."

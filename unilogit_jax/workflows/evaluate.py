@@ -44,7 +44,7 @@ def evaluate(
     run, experiment = _opened(source, overrides) if folder else (None, _wanted(source, overrides))
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
-    evaluator = prepared.evaluator()
+    evaluator = prepared.evaluator
     results = Results(reference=prepared.reference)
     for column, params in models_of(run, prepared).items():
         with console.stage(f"evaluating {column}"):
@@ -76,7 +76,7 @@ def ask(
     console = make_console() if console is None else console
     folder, experiment = open_run(run)
     prepared = prepare(experiment, folder)
-    evaluator = prepared.evaluator()
+    evaluator = prepared.evaluator
     answers: list[dict[str, str]] = [{} for _ in questions]
     for column, params in models_of(folder, prepared).items():
         for k, answer in enumerate(_ask(evaluator, params, questions)):

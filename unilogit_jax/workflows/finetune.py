@@ -53,7 +53,7 @@ def finetune(
             console=console,
         )
         with console.stage("evaluating"):
-            results = Results({"finetuned": prepared.evaluator()(params)})
+            results = Results({"finetuned": prepared.evaluator(params)})
         show(console, title, results)
         switches = "model.scratch=null eval.gold=false" if experiment.model.scratch else ""
         command = f"unilogit unlearn CONFIG {switches} model.weights={run.path}"

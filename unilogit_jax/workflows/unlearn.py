@@ -54,7 +54,7 @@ def unlearn(
         experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
     ) as (prepared, run):
         results = Results(reference=prepared.reference)
-        evaluator = prepared.evaluator()
+        evaluator = prepared.evaluator
         start = _start_and_gold(prepared, evaluator, results, run, console)
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
         rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
