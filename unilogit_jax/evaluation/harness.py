@@ -97,11 +97,12 @@ class HarnessModel(TemplateLM):
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """Answers up to the first of the texts that end them."""
         groups: dict[str, list[int]] = {}
-        for k, request in enumerate(requests):
-            groups.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(k)
+        asked: list[Any] = [request.args for request in requests]
+        for k, (_, wishes) in enumerate(asked):
+            groups.setdefault(json.dumps(wishes, sort_keys=True), []).append(k)
         answers = [""] * len(requests)
         for wishes, numbers in groups.items():
-            contexts = [requests[k].args[0] for k in numbers]
+            contexts = [asked[k][0] for k in numbers]
             for k, text in zip(numbers, self._said(contexts, json.loads(wishes)), strict=True):
                 answers[k] = text
         return answers

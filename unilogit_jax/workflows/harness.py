@@ -57,14 +57,14 @@ def evaluate_tasks(
     run = open_run(source)[0] if agreed(lambda: is_run(source)) else None
     with console.stage("reading weights"):
         tokenizer, columns, mesh = _models(source)
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import simple_evaluate
 
     from unilogit_jax.evaluation.harness import HarnessModel
 
     results: Results = {}
     for column, (model, params) in columns.items():
         with console.stage(f"evaluating {column}"):
-            answered = simple_evaluate(
+            answered: Any = simple_evaluate(
                 HarnessModel(model, params, tokenizer, mesh=mesh, batch_size=batch_size),
                 tasks=list(tasks),
                 task_manager=manager,
@@ -74,7 +74,7 @@ def evaluate_tasks(
                 log_samples=False,
                 bootstrap_iters=0,
             )
-        results[column] = answered["results"] if answered else {}
+        results[column] = answered["results"]
     _show(console, results)
     folder = to_path(out) if out is not None else None if run is None else run.eval
     if folder is not None:
