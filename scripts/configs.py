@@ -209,7 +209,7 @@ def page(name: str) -> str:
         others = [line for line in lines if not line[0].startswith("method.")]
         lines = others[:first] + _method(keys["method.name"]) + others[first:]
     unknown = keys.keys() - {key for key, *_ in lines}
-    assert not unknown or unknown == {"method.retain_weight"}, unknown
+    assert not unknown, unknown
     text = [_written(key, _value(keys.get(key, value)), comment) for key, value, comment in lines]
     return _header(name, setting) + "".join(text)
 

@@ -37,6 +37,12 @@ class Answer(NamedTuple):
     ended: bool
 
 
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """The text up to the first of the stops that are not empty."""
+    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return text[: min(ends, default=len(text))]
+
+
 class Evaluator:
     """Encodes a task once and compiles once; then measures any weights of one model."""
 
@@ -229,9 +235,9 @@ def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int,
 
 
 def _until(text: str, stops: Sequence[str], ended: bool) -> Answer:
-    """The text up to the first of the stops."""
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return Answer(text[: min(found, default=len(text))].strip(), ended or bool(found))
+    """The answer up to the first of the stops."""
+    short = before_stop(text, stops)
+    return Answer(short.strip(), ended or len(short) < len(text))
 
 
 def _first(probes: Sequence[Probe], limit: int | None) -> tuple[Probe, ...]:

@@ -12,12 +12,12 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from unilogit_jax.data import Rows, Tokenizer, end_ids
+from unilogit_jax.evaluation.evaluator import before_stop
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.models import apply_fn, generate
+from unilogit_jax.models.generate import padded_length
 from unilogit_jax.types import IGNORE
 
-SHORTEST = 32
-"""Rows have this length times a power of two, so that few lengths are compiled."""
 NEW_TOKENS = 256
 """Longest generated answer, where a task does not say."""
 
@@ -144,7 +144,7 @@ class HarnessModel(TemplateLM):
             top_p=wishes.get("top_p") if drawn else None,
         )
         texts = self.tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        return [_until(text, stops) for text in texts]
+        return [before_stop(text, stops) for text in texts]
 
 
 def _rows(pairs: Sequence[tuple[list[int], list[int]]], most: int) -> Rows:
@@ -152,7 +152,7 @@ def _rows(pairs: Sequence[tuple[list[int], list[int]]], most: int) -> Rows:
     # One more than fits: the last token is only predicted.
     ids = [(before + after)[-(most + 1) :] for before, after in pairs]
     longest = max(len(row) - 1 for row in ids)
-    length = min(most, SHORTEST << max(0, (longest - 1) // SHORTEST).bit_length())
+    length = min(most, padded_length(longest))
     tokens = np.zeros((len(ids), length), np.int32)
     labels = np.full((len(ids), length), IGNORE, np.int32)
     for row, (own, (_, after)) in enumerate(zip(ids, pairs, strict=True)):
@@ -161,8 +161,3 @@ def _rows(pairs: Sequence[tuple[list[int], list[int]]], most: int) -> Rows:
         scored = min(len(after), size)
         labels[row, size - scored : size] = own[len(own) - scored :]
     return Rows(tokens, labels, np.array([len(own) - 1 for own in ids], np.int32))
-
-
-def _until(text: str, stops: Sequence[str]) -> str:
-    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(ends, default=len(text))]

@@ -243,14 +243,22 @@ def _numbers(prompts: Sequence[Sequence[int]]) -> UInt32[np.ndarray, "n 2"]:
     return numbers
 
 
+def padded_length(longest: int) -> int:
+    """32 times the least power of two that holds so many tokens, so that few lengths are compiled.
+
+    Example:
+      >>> padded_length(7), padded_length(33), padded_length(129)
+      (32, 64, 256)
+
+    """
+    return BUCKET << (max(0, longest - 1) // BUCKET).bit_length()
+
+
 def _left_pad(
     prompts: Sequence[Sequence[int]], rows: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and segments (1 token, 0 padding) of a batch; missing rows are all padding."""
-    longest, length = max(len(prompt) for prompt in prompts), BUCKET
-    while length < longest:
-        length *= 2
-    length = min(length, most)
+    length = min(padded_length(max(len(prompt) for prompt in prompts)), most)
     tokens = np.zeros((rows, length), np.int32)
     segments = np.zeros((rows, length), np.int32)
     for row, prompt in enumerate(prompts):

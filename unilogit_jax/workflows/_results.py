@@ -134,8 +134,9 @@ def show(console: Console, title: str, results: Results) -> None:
         for row in metric_rows(summaries)
     ]
     console.table(title, columns, rows)
+    every = answer_rows(results)
     for group, heading in (("forget", "to be forgotten"), ("retain", "to be kept")):
-        answered = [row for row in answer_rows(results) if row.group == group]
+        answered = [row for row in every if row.group == group]
         if answered:
             console.title(f"Questions {heading}")
         for row in answered:

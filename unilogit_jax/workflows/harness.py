@@ -4,10 +4,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unilogit_jax.config import Experiment
 from unilogit_jax.errors import ConfigError, DataError, suggest
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
-from unilogit_jax.run import Console, make_console, write_json
+from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._results import MODEL
@@ -54,9 +55,9 @@ def evaluate_tasks(
     """
     console = make_console() if console is None else console
     manager = agreed(lambda: _manager(tasks, include))
-    run = open_run(source)[0] if agreed(lambda: is_run(source)) else None
+    opened = open_run(source) if agreed(lambda: is_run(source)) else None
     with console.stage("reading weights"):
-        tokenizer, columns, mesh = _models(source)
+        tokenizer, columns, mesh = _models(source, opened)
     from lm_eval.evaluator import simple_evaluate
 
     from unilogit_jax.evaluation.harness import HarnessModel
@@ -76,7 +77,7 @@ def evaluate_tasks(
             )
         results[column] = answered["results"]
     _show(console, results)
-    folder = to_path(out) if out is not None else None if run is None else run.eval
+    folder = to_path(out) if out is not None else opened[0].eval if opened else None
     if folder is not None:
         by_first(lambda: write_json(folder / FILE, results))
         console.line(f"results: {folder / FILE}")
@@ -101,10 +102,12 @@ def _manager(tasks: Sequence[str], include: AnyPath | str | None) -> Any:
     return manager
 
 
-def _models(source: AnyPath | str) -> tuple[Any, Mapping[str, tuple[Any, Any]], Any]:
+def _models(
+    source: AnyPath | str, opened: tuple[RunFolder, Experiment] | None
+) -> tuple[Any, Mapping[str, tuple[Any, Any]], Any]:
     """Tokenizer, column -> model and weights, mesh."""
-    if agreed(lambda: is_run(source)):
-        run, experiment = open_run(source)
+    if opened is not None:
+        run, experiment = opened
         prepared = agreed(lambda: prepare(experiment, run))
         found = {
             name: (prepared.model, params) for name, params in models_of(run, prepared).items()
