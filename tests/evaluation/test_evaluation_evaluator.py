@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panels measured as they say: what is asked, scored, stopped and cut."""
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
+import unilogit_jax.evaluation.evaluator as evaluator_file
 from unilogit_jax import models
-from unilogit_jax.data import Panel, Probe, Task, train_tokenizer
+from unilogit_jax.data import Panel, Probe, Task, encode_probes, train_tokenizer
 from unilogit_jax.evaluation import Answer, Evaluator
 from unilogit_jax.sharding import make_mesh
 
@@ -24,7 +29,7 @@ def measure():
         task = Task("t", (), (), probes, panels=panels, suite=suite)
         evaluator = Evaluator(model, tokenizer, task, mesh=mesh, max_new_tokens=3, batch_size=2)
         if said is not None:
-            evaluator.answers = lambda params, prompts, panel=None: (
+            evaluator.answers = lambda params, prompts, panel=None, begun=None: (
                 [Answer(said, True)] * len(prompts)
             )
         return evaluator(params).items, tokenizer
@@ -55,6 +60,48 @@ def test_a_continued_passage_is_compared_as_far_as_it_is_generated(measure):
     whole = Probe("Ann lives?", TEXT, "verbmem")
     (item,), _ = measure(whole, panels=(Panel(name="verbmem", new_tokens=4),))
     assert item.truth == TEXT, "an answer to a question is no passage"
+
+
+def test_what_the_pass_has_shown_is_not_generated_again(monkeypatch):
+    tokenizer = train_tokenizer([TEXT] * 20, vocab_size=300)
+    config = models.DecoderConfig.scratch(vocab_size=300, width=16, layers=1, heads=2)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    model, params = models.init(config, jax.random.key(0), mesh=mesh)
+    known, other = (Probe("Who?", text, "long") for text in (f"{TEXT}", "Ann lives in Rome."))
+    rows = encode_probes(tokenizer, [(known, known.answer)], template="plain")
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def memorise(params):
+        def loss(params):
+            logits = model.apply({"params": params}, jnp.asarray(rows.tokens)).logits()
+            each = optax.softmax_cross_entropy_with_integer_labels(logits, rows.labels)
+            return jnp.sum(jnp.where(rows.labels >= 0, each, 0.0))
+
+        def update(_, now):
+            params, state = now
+            change, state = optimizer.update(jax.grad(loss)(params), state)
+            return optax.apply_updates(params, change), state
+
+        return jax.lax.fori_loop(0, 150, update, (params, optimizer.init(params)))[0]
+
+    params, begun = memorise(params), []
+
+    def spy(*args, **options):
+        begun.append([len(tokens) for tokens in options["begun"]])
+        return generate(*args, **options)
+
+    generate = evaluator_file.generate
+    monkeypatch.setattr(evaluator_file, "generate", spy)
+    panels = Panel(name="long", new_tokens=40), Panel(name="short", new_tokens=2)
+    probes = known, other, replace(known, group="short")
+    task = Task("t", (), (), probes, panels=panels)
+    evaluator = Evaluator(model, tokenizer, task, mesh=mesh, template="plain")
+    items = evaluator(params).items
+    # All of the known answer with its end, what both have in common, and no more than is wanted.
+    assert begun == [[int((rows.labels >= 0).sum()), 4], [2]]
+    assert [item.answer for item in items] == [TEXT, TEXT, "Ann"]
+    assert items[0].exact and not items[1].exact and not items[0].malformed
 
 
 def test_an_answer_counts_by_the_true_one_that_it_fits_best(measure):

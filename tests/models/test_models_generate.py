@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 
 from unilogit_jax import models
 from unilogit_jax.errors import ConfigError, DataError
+from unilogit_jax.models.prompt_rows import left_pad
 from unilogit_jax.models.sampling import sample
 from unilogit_jax.sharding import make_mesh
 
@@ -27,14 +28,6 @@ def one_by_one(model, params, prompt, new, length):
         padded = jnp.asarray([row + [0] * (length - len(row))])
         row.append(int(np.argmax(forward(padded)[0, len(row) - 1])))
     return row[len(prompt) :]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Machine code in haste: half of the time that compiling takes is LLVM's."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +74,20 @@ def test_an_answer_ends_with_the_stop_id_and_keeps_it(tiny, without_cache):
         expected.append(answer[: ends[0] + 1] if ends else answer)
     assert any(len(answer) < 6 for answer in expected)
     assert models.generate(*tiny, PROMPTS, **(GREEDY | {"stop_ids": stops})) == expected
+
+
+def test_what_an_answer_is_known_to_begin_with_is_not_generated_again(tiny, without_cache):
+    stop = without_cache[1][3]
+    whole = models.generate(*tiny, PROMPTS, **(GREEDY | {"stop_ids": [stop]}))
+    assert whole[1] == without_cache[1][:4]
+    # Some, all up to the stop and more, nothing, all of the room.
+    begun = [without_cache[0][:2], without_cache[1], [], without_cache[3]]
+    made = models.generate(*tiny, PROMPTS, **(GREEDY | {"stop_ids": [stop]}), begun=begun)
+    assert made == whole
+    # What is given is taken as it is, and the rest follows from it.
+    other = [1 + without_cache[0][0] % 60]
+    made = models.generate(*tiny, PROMPTS[:1], **GREEDY, begun=[other])
+    assert made == [other + one_by_one(*tiny, PROMPTS[0] + other, 5, 32)]
 
 
 def test_the_loop_ends_with_the_last_open_row(make_tiny, monkeypatch):
@@ -130,7 +137,7 @@ def test_a_prompt_may_leave_just_the_room_for_its_answer(tiny):
     made = models.generate(*tiny, [prompt], **GREEDY)
     assert made == [one_by_one(*tiny, prompt, 6, 64)]
     # The bucket of 64 is cut to that.
-    assert module._left_pad([prompt], 1, 58)[0].shape == (1, 58)
+    assert left_pad([prompt], 1, 58)[0].shape == (1, 58)
 
 
 @pytest.mark.parametrize("unroll", [True, False])
@@ -172,7 +179,7 @@ def lowered(model, params, *, unroll, cache_dtype=None):
         tokens,
         tokens,
         stops=np.zeros(1, np.int32),
-        limit=np.int32(6),
+        limits=np.full(4, 6, np.int32),
         seed=np.uint32(0),
         numbers=np.zeros((4, 2), np.uint32),
         sampling=None,

@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from unilogit_jax.ops import HeadStats, label_log_odds
+from unilogit_jax.ops import LONGEST_ROW, HeadStats, head_loss, label_log_odds
+from unilogit_jax.sharding import head_sharding, make_mesh
 from unilogit_jax.types import Head
 
 with_hits = jax.jit(partial(label_log_odds, extras=("hit",)))
@@ -124,3 +125,66 @@ def test_a_head_sharded_over_the_vocabulary_gives_the_same_numbers(rng):
     single = jax.tree.leaves(run(*[jnp.asarray(x) for x in (hidden, kernel, labels)]))
     for a, b in zip(sharded, single, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+# Shifted together, tokens of one answer would straddle a chunk of 512.
+ROWS, LENGTH = 7, 190
+
+
+def of_answers(m, aux):
+    """-log sigmoid of minus the sum of log p over each answer, the first of two weighs three."""
+    answers = aux
+
+    def whole(m):
+        logprobs = jnp.where(answers > 0, -jax.nn.softplus(-m), 0.0)
+        sums = jax.ops.segment_sum(logprobs, answers, 2 * ROWS + 1)
+        there = jax.ops.segment_sum((answers > 0).astype(jnp.float32), answers, 2 * ROWS + 1) > 0
+        weights = jnp.asarray(1.0 + 2.0 * (np.arange(2 * ROWS + 1) % 2), jnp.float32)
+        return jnp.sum(jnp.where(there, weights * jax.nn.softplus(0.002 * sums), 0.0))
+
+    loss, slopes = jax.value_and_grad(whole)(m)
+    return jnp.zeros_like(m).at[0].set(loss), slopes
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_losses_that_join_the_tokens_of_a_row_equal_those_of_all_log_odds(rng, devices):
+    rows = ROWS if devices == 1 else 8
+    hidden = jnp.asarray(rng.normal(size=(rows, LENGTH, D)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, V, size=(rows, LENGTH)), jnp.int32)
+    # Two answers to a row, the second row has none, and every fifth token does not count.
+    answers = 1 + 2 * np.arange(rows)[:, None] + (np.arange(LENGTH) > 120)
+    answers[answers > 2 * ROWS] = 0
+    answers[1] = 0
+    answers[:, ::5] = 0
+    answers = jnp.asarray(answers, jnp.int32)
+    weights = (answers > 0).astype(jnp.float32)
+
+    def at_once(hidden, kernel, sharding=None):
+        kw = {"aux": answers, "whole_rows": True, "sharding": sharding}
+        return head_loss(hidden, kernel, labels, weights, of_answers, **kw)[0]
+
+    def later(hidden, kernel):
+        m = label_log_odds(hidden, kernel, labels, weights).log_odds
+        return jnp.sum(of_answers(m.ravel(), answers.ravel())[0])
+
+    if devices == 8:
+        mesh = make_mesh(data=2, fsdp=2, tensor=2)
+        at_once = partial(at_once, sharding=head_sharding(Head(kernel=kernel), hidden.shape, mesh))
+    both = [jax.jit(jax.value_and_grad(f, (0, 1)))(hidden, kernel) for f in (at_once, later)]
+    assert float(both[1][0]) > 1
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-5), *both)
+
+
+def test_rows_that_no_chunk_has_room_for_are_refused():
+    hidden = jnp.zeros((1, LONGEST_ROW + 1, 2))
+    nothing = jnp.zeros(hidden.shape[:2])
+    with pytest.raises(ValueError, match=f"whole_rows takes {LONGEST_ROW}"):
+        head_loss(
+            hidden,
+            jnp.zeros((4, 2)),
+            nothing.astype(jnp.int32),
+            nothing,
+            of_answers,
+            whole_rows=True,
+        )

@@ -76,6 +76,10 @@ class Evaluator:
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
         self._rows = encode_probes(tokenizer, answered, **options)
+        counts = [len(self._texts(probe)) for probe in self.probes]
+        ends = np.cumsum(counts).tolist()
+        self._of_probe = [range(end - n, end) for end, n in zip(ends, counts, strict=True)]
+        """Rows of the texts of each probe."""
         self._seen = None
         if task.retain and not task.documents:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
@@ -86,12 +90,10 @@ class Evaluator:
         """Measures the weights."""
         scores = self._score(params, self._rows)
         seen = self._score(params, self._seen).exact.mean() if self._seen is not None else np.nan
-        answers = self._answers(params)
+        answers = self._answers(params, scores)
         rouges = _rouges(self.probes, answers)
-        items, row = [], 0
-        for number, probe in enumerate(self.probes):
-            rows = range(row, row + len(self._texts(probe)))
-            row = rows.stop
+        items = []
+        for number, (probe, rows) in enumerate(zip(self.probes, self._of_probe, strict=True)):
             item = _item(probe, rows, scores, answers.get(number), rouges.get(number))
             if self._suite:
                 text = self._decode(rows.start) if rows else ""
@@ -105,22 +107,31 @@ class Evaluator:
         return [self._prompt(Probe(question, "", "")) for question in questions]
 
     def answers(
-        self, params: Any, prompts: Sequence[Sequence[int]], *, panel: Panel | None = None
+        self,
+        params: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        panel: Panel | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
     ) -> list[Answer]:
         """Greedy answers; a panel says how long they may be, and what ends them besides."""
-        wanted = None if panel is None else panel.new_tokens
         outputs = generate(
             self._model,
             params,
             prompts,
-            max_new_tokens=self._max_new_tokens if wanted is None else wanted,
+            max_new_tokens=self._most(panel),
             stop_ids=self._ends,
+            begun=begun,
             batch_size=self._batch_size,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
         ended = [not set(self._ends).isdisjoint(ids) for ids in outputs]
         return [_until(text, stops, end) for text, end in zip(texts, ended, strict=True)]
+
+    def _most(self, panel: Panel | None) -> int:
+        wanted = None if panel is None else panel.new_tokens
+        return self._max_new_tokens if wanted is None else wanted
 
     def _prompt(self, probe: Probe) -> list[int]:
         return probe_prompt(self._tokenizer, probe, template=self._template, system=self._system)
@@ -145,13 +156,32 @@ class Evaluator:
                 asked[name] = numbers, [self._prompt(probe) for probe in probes]
         return asked
 
-    def _answers(self, params: Any) -> dict[int, Answer]:
+    def _answers(self, params: Any, scores: Scores) -> dict[int, Answer]:
         """The answer to every probe that is asked, by its number."""
         found: dict[int, Answer] = {}
         for name, (numbers, prompts) in self._asked.items():
-            answers = self.answers(params, prompts, panel=self._panels[name])
+            panel = self._panels[name]
+            begun = [
+                self._begun(number, prompt, scores)[: self._most(panel)]
+                for number, prompt in zip(numbers, prompts, strict=True)
+            ]
+            answers = self.answers(params, prompts, panel=panel, begun=begun)
             found.update(zip(numbers, answers, strict=True))
         return found
+
+    def _begun(self, number: int, prompt: Sequence[int], scores: Scores) -> list[int]:
+        """What greedy decoding gives at first: the true answer up to the first token it misses.
+
+        The pass has said so already; a memorised answer costs no step of generation.
+        """
+        if not (rows := self._of_probe[number]):
+            return []
+        row = rows.start
+        tokens = self._rows.tokens[row, : self._rows.lengths[row]].tolist()
+        if tokens[: len(prompt)] != list(prompt):
+            return []  # the tokenizer joins the prompt's end and the answer's beginning
+        missed = np.flatnonzero(~scores.hits[row])
+        return tokens[len(prompt) :][: missed[0] if len(missed) else None]
 
     def _decode(self, row: int) -> str:
         """The supervised tokens of a scored row as text."""

@@ -15,7 +15,7 @@ from unilogit_jax.data import Rows, Tokenizer, end_ids
 from unilogit_jax.evaluation.evaluator import before_stop
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.models import apply_fn, generate
-from unilogit_jax.models.generate import padded_length
+from unilogit_jax.models.prompt_rows import padded_length
 from unilogit_jax.types import IGNORE
 
 NEW_TOKENS = 256

@@ -36,6 +36,9 @@ class Unlearning:
     pairs: ClassVar[bool] = False
     """Whether the loss joins two answers to one question, which have to be in one part of a
     batch then."""
+    answers_apart: ClassVar[bool] = False
+    """Whether `answer_loss` is a sum over answers, each by itself and without a state: its gradient
+    is made while the logits of an answer are at hand then, which saves a matmul."""
     sharp: ClassVar[bool] = False
     """Whether the forget gradient is taken a step of length `rho` uphill, `rho` being a field: at
     the weights nearby where the forget loss is largest. An update costs three then."""

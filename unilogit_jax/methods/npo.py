@@ -2,7 +2,7 @@
 """Negative preference optimisation (Zhang et al. 2024, arXiv:2404.05868)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Array, Float
 
@@ -27,6 +27,8 @@ class Npo(Unlearning):
     Note: The code of MUSE (muse_bench) puts single logits into the sigmoid where the
     log-probability of the answer belongs: rows published with it are of another loss.
     """
+
+    answers_apart: ClassVar[bool] = True
 
     name: Literal["npo"] = "npo"
     beta: Positive = 0.1

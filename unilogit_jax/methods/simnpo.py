@@ -2,7 +2,7 @@
 """SimNPO: negative preference without a reference (Fan et al. 2024, arXiv:2410.07163)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Array, Float
 
@@ -22,6 +22,8 @@ class SimNpo(Unlearning):
 
     Reference: arXiv:2410.07163.
     """
+
+    answers_apart: ClassVar[bool] = True
 
     name: Literal["simnpo"] = "simnpo"
     forget_weight: Weight = 0.125

@@ -3,7 +3,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class Unilogit(Unlearning):
       ValueError: options that do not go together.
 
     """
+
+    answers_apart: ClassVar[bool] = True
 
     name: Literal["unilogit"] = "unilogit"
     direction: Literal["reverse", "forward", "reverse_full"] = "reverse"

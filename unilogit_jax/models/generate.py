@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation for many prompts: left-padded batches, a key/value cache, one compiled loop."""
 
-import math
-import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,12 +18,10 @@ from unilogit_jax.models.cache import Cache, make_cache
 from unilogit_jax.models.checks import check_name
 from unilogit_jax.models.config import DTYPES
 from unilogit_jax.models.decoder import Decoder
+from unilogit_jax.models.prompt_rows import BUCKET, left_pad, numbers_of, row_count, until_stop
 from unilogit_jax.models.sampling import check_sampling, most_likely, sample
-from unilogit_jax.sharding import RULES, replicated
+from unilogit_jax.sharding import replicated
 from unilogit_jax.types import Head, ModelOutput
-
-BUCKET = 32
-"""Prompts are padded to this times a power of two; the room for answers is a multiple of it."""
 
 
 def generate(
@@ -36,6 +31,7 @@ def generate(
     *,
     max_new_tokens: int,
     stop_ids: Sequence[int],
+    begun: Sequence[Sequence[int]] | None = None,
     batch_size: int = 64,
     temperature: float = 0.0,
     top_k: int | None = None,
@@ -59,6 +55,9 @@ def generate(
       prompts: token ids, of any lengths.
       max_new_tokens: longest answer.
       stop_ids: an answer ends with the first of any of these.
+      begun: the first tokens of each answer, as far as they are known, such as those of a text of
+        which a scored pass found every token the likeliest. They are read together with the prompt,
+        at once, and only what follows is generated.
       batch_size: prompts worked on together. Fewer prompts are padded to a power of two; on a mesh
         rows are added until every device has as many.
       temperature: 0 takes the most likely token, whatever top_k and top_p.
@@ -96,16 +95,18 @@ def generate(
     sampling = check_sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     _check_settings(max_new_tokens, batch_size, cache_dtype)
     _check_prompts(model, prompts, max_new_tokens)
-    rows = _rows(min(batch_size, 1 << max(0, len(prompts) - 1).bit_length()), model.mesh)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    numbers = _numbers(prompts)
+    rows = row_count(min(batch_size, 1 << max(0, len(prompts) - 1).bit_length()), model.mesh)
+    answers = [until_stop(tokens, stop_ids) for tokens in begun or [()] * len(prompts)]
+    known = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    left = [0 if a and a[-1] in stop_ids else max_new_tokens - len(a) for a in answers]
+    order = sorted((i for i, n in enumerate(left) if n > 0), key=lambda i: len(known[i]))
+    numbers = numbers_of(prompts)
     unroll = _on_cpu(model.mesh) if unroll is None else unroll
-    weights, head = _weights(model, params, unroll=unroll) if prompts else (params, None)
-    answers: list[list[int]] = [[] for _ in prompts]
+    weights, head = _weights(model, params, unroll=unroll) if order else (params, None)
+    most = model.config.max_length - max_new_tokens
     for first in range(0, len(order), rows):
         chosen = order[first : first + rows]
-        most = model.config.max_length - max_new_tokens
-        tokens, segments = _left_pad([prompts[i] for i in chosen], rows, most)
+        tokens, segments = left_pad([known[i] for i in chosen], rows, most)
         new = _answer(
             model,
             weights,
@@ -113,7 +114,7 @@ def generate(
             tokens,
             segments,
             stops=np.asarray(list(stop_ids) or [-1], np.int32),
-            limit=np.int32(max_new_tokens),
+            limits=np.resize(np.array([left[i] for i in chosen], np.int32), rows),
             seed=np.uint32(seed),
             numbers=np.resize(numbers[chosen], (rows, 2)),
             sampling=sampling,
@@ -121,7 +122,7 @@ def generate(
             cache_dtype=cache_dtype,
         )
         for i, row in zip(chosen, np.asarray(new), strict=False):
-            answers[i] = row[row >= 0].tolist()
+            answers[i] += row[row >= 0].tolist()
     return answers
 
 
@@ -134,7 +135,7 @@ def _answer(
     segments: Int[Array, "B L"],
     *,
     stops: Int[Array, " n"],
-    limit: Int[Array, ""],
+    limits: Int[Array, " B"],
     seed: UInt32[Array, ""],
     numbers: UInt32[Array, "B 2"],
     sampling: dict[str, Any] | None,
@@ -157,7 +158,8 @@ def _answer(
 
     def put(new, step, token, done):
         new = new.at[:, step].set(jnp.where(done, -1, token))
-        return new, done | (token[:, None] == stops[None, :]).any(axis=1)
+        ended = (token[:, None] == stops[None, :]).any(axis=1) | (step + 1 >= limits)
+        return new, done | ended
 
     cache = make_cache(model.config, rows=rows, length=length, dtype=cache_dtype, mesh=model.mesh)
     if isinstance(weights["layers"], tuple):
@@ -167,8 +169,8 @@ def _answer(
     new, done = put(jnp.full((rows, slots), -1, token.dtype), 0, token, lengths == 0)
 
     def goes_on(state):
-        step, _, done, _, cache = state
-        return (step < limit) & ~done.all() & (cache.index < cache.segments.shape[1])
+        _, _, done, _, cache = state
+        return ~done.all() & (cache.index < cache.segments.shape[1])
 
     def body(state):
         step, token, done, new, cache = state
@@ -224,47 +226,6 @@ def _apart(model: Decoder, params: Params) -> tuple[Params, Head]:
 def _on_cpu(mesh: Mesh | None) -> bool:
     device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
     return device.platform == "cpu"
-
-
-def _rows(wanted: int, mesh: Mesh | None) -> int:
-    """The next number of rows that divides over the mesh; fewer would be repeated on devices."""
-    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES["batch"])
-    return -(-wanted // parts) * parts
-
-
-def _numbers(prompts: Sequence[Sequence[int]]) -> UInt32[np.ndarray, "n 2"]:
-    """What tells prompts apart in random keys: a hash of the tokens, and which of its equals."""
-    seen: Counter[bytes] = Counter()
-    numbers = np.zeros((len(prompts), 2), np.uint32)
-    for i, prompt in enumerate(prompts):
-        text = np.asarray(prompt, np.int32).tobytes()
-        numbers[i] = zlib.crc32(text), seen[text]
-        seen[text] += 1
-    return numbers
-
-
-def padded_length(longest: int) -> int:
-    """32 times the least power of two that holds so many tokens, so that few lengths are compiled.
-
-    Example:
-      >>> padded_length(7), padded_length(33), padded_length(129)
-      (32, 64, 256)
-
-    """
-    return BUCKET << (max(0, longest - 1) // BUCKET).bit_length()
-
-
-def _left_pad(
-    prompts: Sequence[Sequence[int]], rows: int, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and segments (1 token, 0 padding) of a batch; missing rows are all padding."""
-    length = min(padded_length(max(len(prompt) for prompt in prompts)), most)
-    tokens = np.zeros((rows, length), np.int32)
-    segments = np.zeros((rows, length), np.int32)
-    for row, prompt in enumerate(prompts):
-        tokens[row, length - len(prompt) :] = prompt
-        segments[row, length - len(prompt) :] = 1
-    return tokens, segments
 
 
 def _check_settings(max_new_tokens: int, batch_size: int, cache_dtype: str | None) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Array operations that losses and models share; they need jax only, and a mesh as an argument."""
 
+from unilogit_jax.ops.blocks import LONGEST_ROW
 from unilogit_jax.ops.divergence import (
     DivergenceStats,
     Teacher,
@@ -18,6 +19,7 @@ from unilogit_jax.ops.targets import Divergence
 from unilogit_jax.ops.top import top_tokens
 
 __all__ = [
+    "LONGEST_ROW",
     "Divergence",
     "DivergenceStats",
     "HeadSharding",

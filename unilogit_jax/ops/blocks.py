@@ -12,6 +12,9 @@ CHUNK = {True: 512, False: 1024}
 """Tokens per chunk where logits are kept and where they are not: tokens that do not count are saved
 in whole chunks, and every chunk passes over the gradient of the whole kernel once."""
 
+LONGEST_ROW = min(CHUNK.values())
+"""Rows up to this length fit into a chunk, whatever the plan, unless there is a second head."""
+
 BLOCK = 2048
 """Columns per block."""
 

@@ -61,10 +61,10 @@ class Need(NamedTuple):
 def find(work: Work, rows: Rows, counts: Bool[Array, " N"], plan: Plan) -> Any:
     """What a sweep finds of every token that counts; zeros elsewhere. No logits are kept."""
     plan = plan._replace(keep=False)
-    order, trips, last = _compact(counts, plan)
+    order, trips = _compact(counts, plan)
 
     def body(i: Any, found: Any) -> Any:
-        at, live = _chunk(order, i, last, plan)
+        at, live = _chunk(order, i, len(counts), plan)
         return _put(found, at, live, work.look(_take(rows, at, live), plan)[0])
 
     return _loop(trips, plan, len(counts), body, _nothing_found(work, rows, plan))
@@ -74,10 +74,10 @@ def find_grads(work: Work, rows: Rows, found: Any, slopes: Any, plan: Plan, need
     """Gradients of sum slopes parts: the logits are computed again, block by block."""
     plan = plan._replace(keep=False)
     counts = [jnp.any(s.reshape(len(s), -1) != 0.0, axis=1) for s in jax.tree.leaves(slopes)]
-    order, trips, last = _compact(jnp.any(jnp.stack(counts), axis=0), plan)
+    order, trips = _compact(jnp.any(jnp.stack(counts), axis=0), plan)
 
     def body(i: Any, grads: Grads) -> Grads:
-        at, live = _chunk(order, i, last, plan)
+        at, live = _chunk(order, i, len(rows.labels), plan)
         own, stats, weights = _take((rows, found, slopes), at, live)
         return _add_chunk(work, own, stats, weights, at, live, plan, None, grads)
 
@@ -92,18 +92,20 @@ def find_loss_and_grads(
     phi: Callable[[Any, Any], tuple[Array, Any]],
     plan: Plan,
     need: Need,
+    row: int | None = None,
 ) -> tuple[Float[Array, ""], Any, Grads]:
     """Sum weight phi(found, aux), and its gradients, in one pass over the tokens that count.
 
-    `phi` gives the loss of each token and its slopes with respect to the parts of `found`.
+    `phi` gives the loss of each token and its slopes with respect to the parts of `found`. With
+    `row`, tokens come in rows of that length, and those of a row are in one chunk.
     """
     if not any(need):
         plan = plan._replace(keep=False)
-    order, trips, last = _compact(weights != 0.0, plan)
+    order, trips = _compact(weights != 0.0, plan, row)
 
     def body(i: Any, carry: Any) -> Any:
         total, all_, grads = carry
-        at, live = _chunk(order, i, last, plan)
+        at, live = _chunk(order, i, len(weights), plan)
         taken, weight, aux_ = _take((rows, weights, aux), at, live)
         found, kept = work.look(taken, plan)
         loss, slopes = phi(found, aux_)
@@ -150,21 +152,48 @@ def _no_grads(head: LocalHead, hidden: Float[Array, "N D"], need: Need) -> Grads
     )
 
 
-def _compact(counts: Bool[Array, " N"], plan: Plan) -> tuple[Int[Array, " all"], Any, Any]:
-    """Places of the tokens, those that count first; the number of chunks; the number of tokens."""
-    order = jnp.argsort(~counts, stable=True).astype(jnp.int32)
-    missing = -len(counts) % plan.chunk
-    # A place behind the last token: nothing is read there, and nothing written.
-    order = jnp.pad(order, (0, missing), constant_values=len(counts))
-    last = jnp.sum(counts, dtype=jnp.int32)
-    return order, -(-last // plan.chunk), last
+def _compact(
+    counts: Bool[Array, " N"], plan: Plan, row: int | None = None
+) -> tuple[Int[Array, " all"], Any]:
+    """The token of every slot of the chunks, those that count only, and the number of chunks.
+
+    An empty slot has a place behind the last token: nothing is read there, and nothing written.
+    """
+    size, tokens = plan.chunk, jnp.arange(len(counts), dtype=jnp.int32)
+    if row is None or len(counts) <= size:
+        slots, most = jnp.cumsum(counts) - 1, -(-len(counts) // size)
+    else:
+        slots, most = _by_rows(counts.reshape(-1, row), size)
+    last = jnp.max(jnp.where(counts, slots, -1), initial=-1)
+    empty = jnp.full(most * size, len(counts), jnp.int32)
+    order = empty.at[jnp.where(counts, slots, most * size)].set(tokens, mode="drop")
+    return order, last // size + 1
+
+
+def _by_rows(counts: Bool[Array, "rows L"], size: int) -> tuple[Int[Array, " N"], int]:
+    """The slot of every token that counts, and how many chunks there may be.
+
+    A row whose tokens no longer fit into the chunk of the row before begins the next one.
+    """
+    assert counts.shape[1] <= size, "a chunk has no room for a row"
+
+    def put(used: Array, own: Array) -> tuple[Array, Array]:
+        first = jnp.where(used % size + own > size, used + -used % size, used)
+        return first + own, first
+
+    # Where a chunk is exactly full, `used` is the first slot of the next.
+    _, first = jax.lax.scan(put, jnp.int32(0), jnp.sum(counts, axis=1, dtype=jnp.int32))
+    slots = first[:, None] + jnp.cumsum(counts, axis=1, dtype=jnp.int32) - 1
+    # Two chunks one after the other hold more tokens than one has slots.
+    most = min(len(counts), 2 * -(-counts.size // size) + 1)
+    return slots.ravel(), most
 
 
 def _chunk(
-    order: Int[Array, " all"], i: Any, last: Any, plan: Plan
+    order: Int[Array, " all"], i: Any, tokens: int, plan: Plan
 ) -> tuple[Int[Array, " chunk"], Bool[Array, " chunk"]]:
     at = jax.lax.dynamic_slice_in_dim(order, i * plan.chunk, plan.chunk)
-    return at, i * plan.chunk + jnp.arange(plan.chunk) < last
+    return at, at < tokens
 
 
 def _take(tree: Any, at: Int[Array, " chunk"], live: Bool[Array, " chunk"]) -> Any:

@@ -61,6 +61,7 @@ class How(NamedTuple):
     sharding: HeadSharding | None = None
     budget: int | None = None
     keep: bool | None = None
+    whole_rows: bool = False
 
 
 class Side(NamedTuple):
@@ -125,7 +126,8 @@ def _loss_and_grads(how: How, phi: Phi, arrays: Arrays, aux: Any, need: Need) ->
     def run(arrays: Arrays, aux: Any) -> Any:
         work, rows, plan = _local(how, arrays)
         weights, flat = arrays.weights.ravel(), _flat(aux, arrays)
-        total, found, grads = find_loss_and_grads(work, rows, weights, flat, phi, plan, need)
+        row = arrays.labels.shape[-1] if how.whole_rows else None
+        total, found, grads = find_loss_and_grads(work, rows, weights, flat, phi, plan, need, row)
         return sum_rows(total, how.sharding), _shaped(found, arrays), _finish(how, arrays, grads)
 
     kinds = (_WHOLE, _TOKENS, _GRADS)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from unilogit_jax.ops.blocks import LONGEST_ROW
 from unilogit_jax.ops.fused import Arrays, How, loss_of, parts_of, split_head
 from unilogit_jax.ops.labels import Groups, LabelTask
 from unilogit_jax.ops.spread import HeadSharding
@@ -115,6 +116,7 @@ def head_loss(
     precision: Any = "auto",
     budget: int | None = None,
     keep: bool | None = None,
+    whole_rows: bool = False,
 ) -> tuple[Float[Array, ""], HeadStats]:
     """A loss of the log-odds whose gradients are made at once: three matmuls in all.
 
@@ -137,6 +139,10 @@ def head_loss(
       budget: bytes that the logits of a chunk may take; None: 288 MiB.
       keep: True keeps the logits of a chunk, whatever they take; False never does, at the cost of a
         fourth matmul; None: keeps them if those of 512 tokens fit the budget.
+      whole_rows: True hands `phi` all tokens of a row that count at once, other rows beside them,
+        and empty places with weight and aux of 0, so that it may join tokens of a row. What it
+        returns is added up: the loss of several tokens may stand at the first place, which is a
+        token's if any is. Rows lie along the last axis of T, and are at most `LONGEST_ROW` long.
 
     Returns:
       The sum, and the statistics of the tokens, which carry no gradient.
@@ -150,7 +156,9 @@ def head_loss(
 
     """
     how, arrays = prepare(hidden, head, labels, weights, sharding, precision, _task(extras))
-    how = how._replace(budget=budget, keep=keep)
+    if whole_rows and labels.shape[-1] > LONGEST_ROW:
+        raise ValueError(f"rows of {labels.shape[-1]} tokens; whole_rows takes {LONGEST_ROW}.")
+    how = how._replace(budget=budget, keep=keep, whole_rows=whole_rows)
     aux = jax.lax.stop_gradient(aux)
     total, sums = cast(tuple[Array, Sums], loss_of(how, _OnLogOdds(phi), arrays, aux))
     sums = jax.lax.stop_gradient(sums)
