@@ -209,6 +209,7 @@ def _of_tokens(probe: Probe, rows: range, scores: Scores, text: str) -> dict[str
         "mia_loss": nll,
         "mia_zlib": metrics.zlib_score(nll, text),
         "mia_min_k": metrics.min_k(logprobs),
+    tokens = [len(scores.logprobs[row]) for row in rows]
         "mia_min_k_plus_plus": metrics.min_k_plus_plus(
             logprobs, scores.means[row], scores.variances[row]
         ),
@@ -225,6 +226,8 @@ def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int,
     pairs = [
         (number, answer.text, truth)
         for number, answer in answers.items()
+        tokens=tokens[0] if tokens else None,
+        wrong_tokens=tuple(tokens[len(tokens) - len(wrong) :]),
         for truth in (probes[number].answer, *probes[number].answers)
     ]
     rouges = metrics.rouge_many([text for _, text, _ in pairs], [truth for *_, truth in pairs])

@@ -143,7 +143,7 @@ MEANINGS: dict[str, Meaning] = {
     "truthfulqa": Meaning(
         "TruthfulQA",
         "higher",
-        "RWKU: share of questions where the best answer is likelier per token than every false one",
+        "RWKU: share of questions where the best answer as a whole is likelier than each false one",
     ),
     "triviaqa": Meaning(
         "TriviaQA",
