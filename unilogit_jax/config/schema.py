@@ -184,6 +184,9 @@ class Evaluation(_Section):
     reference: str | None = None
     """What forget quality and privleak are measured against: the log or the run of a model that
     never saw the forget rows; null takes the gold model where there is one."""
+    grad_norm: StrictBool = False
+    """Also attack membership by the norm of each item's gradient: a backward pass for each item of
+    two panels, for the log (`tofu` with its holdout file, `muse`, own files with `holdout`)."""
 
 
 class Watch(_Section):

@@ -47,6 +47,12 @@ class Rows:
         labels = join(self.labels, more.labels, IGNORE)
         return Rows(tokens, labels, np.concatenate([self.lengths, more.lengths]))
 
+    def some(self, numbers: Sequence[int]) -> "Rows":
+        """The rows of these numbers, as long as the longest of them (rounded up to 8)."""
+        at = np.asarray(numbers, np.int64)
+        length = -(-int(self.lengths[at].max()) // 8) * 8
+        return Rows(self.tokens[at, :length], self.labels[at, :length], self.lengths[at])
+
 
 def encode(
     tokenizer: Tokenizer,

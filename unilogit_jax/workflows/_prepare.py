@@ -115,6 +115,7 @@ class Prepared:
             max_new_tokens=settings.max_new_tokens,
             max_items=settings.max_items,
             batch_size=settings.batch_size,
+            grad_norm=settings.grad_norm,
         )
 
 
