@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from unilogit_jax import metrics
 from unilogit_jax.data import (
+    PadMask,
     Panel,
     Probe,
     Task,
@@ -19,6 +20,7 @@ from unilogit_jax.data import (
     end_ids,
     probe_prompt,
     text_ids,
+    unseen_token,
 )
 from unilogit_jax.data.encode import Template
 from unilogit_jax.evaluation.forced import Scores, make_scorer
@@ -54,6 +56,7 @@ class Evaluator:
         *,
         mesh: Mesh,
         template: Template = "auto",
+        pad_mask: PadMask = "exact",
         system: str | None = None,
         max_length: int = 512,
         max_new_tokens: int = 64,
@@ -66,6 +69,7 @@ class Evaluator:
         self._batch_size = batch_size
         self._system = system
         self._template: Template = template
+        self._unseen = unseen_token(tokenizer, pad_mask)
         self._ends = end_ids(tokenizer, template=template, system=system)
         self._suite = task.suite
         self._score = make_scorer(
@@ -75,11 +79,12 @@ class Evaluator:
         self.probes = tuple(map(self._cut, _first(task.probes, max_items)))
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
-        self._rows = encode_probes(tokenizer, answered, **options)
+        self._rows = replace(encode_probes(tokenizer, answered, **options), unseen=self._unseen)
         self._seen = None
         if task.retain and not task.documents:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
-            self._seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            self._seen = replace(seen, unseen=self._unseen)
         self._asked = self._questions()
 
     def __call__(self, params: Any) -> Evaluation:
@@ -116,6 +121,7 @@ class Evaluator:
             max_new_tokens=self._max_new_tokens if wanted is None else wanted,
             stop_ids=self._ends,
             batch_size=self._batch_size,
+            unseen=self._unseen,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
