@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from unilogit_jax import metrics
 from unilogit_jax.data import (
+    PadMask,
     Panel,
     Probe,
     Task,
@@ -19,6 +20,7 @@ from unilogit_jax.data import (
     end_ids,
     probe_prompt,
     text_ids,
+    unseen_token,
 )
 from unilogit_jax.data.encode import Template
 from unilogit_jax.errors import DataError
@@ -58,6 +60,7 @@ class Evaluator:
         *,
         mesh: Mesh,
         template: Template = "auto",
+        pad_mask: PadMask = "exact",
         system: str | None = None,
         max_length: int = 512,
         max_new_tokens: int = 64,
@@ -71,6 +74,7 @@ class Evaluator:
         self._batch_size = batch_size
         self._system = system
         self._template: Template = template
+        self._unseen = unseen_token(tokenizer, pad_mask)
         self._ends = end_ids(tokenizer, template=template, system=system)
         self._suite = task.suite
         self._attacked = sides_of(panel.name for panel in task.panels) or ()
@@ -89,7 +93,7 @@ class Evaluator:
         self.probes = tuple(map(self._cut, _first(task.probes, max_items)))
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
-        self._rows = encode_probes(tokenizer, answered, **options)
+        self._rows = replace(encode_probes(tokenizer, answered, **options), unseen=self._unseen)
         counts = [len(self._texts(probe)) for probe in self.probes]
         ends = np.cumsum(counts).tolist()
         self._of_probe = [range(end - n, end) for end, n in zip(ends, counts, strict=True)]
@@ -97,7 +101,8 @@ class Evaluator:
         self._seen = None
         if task.retain and not task.documents:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
-            self._seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            self._seen = replace(seen, unseen=self._unseen)
         self._asked = self._questions()
 
     def __call__(self, params: Any, *, grad_norm: bool = True) -> Evaluation:
@@ -147,6 +152,7 @@ class Evaluator:
             stop_ids=self._ends,
             begun=begun,
             batch_size=self._batch_size,
+            unseen=self._unseen,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
@@ -198,8 +204,8 @@ class Evaluator:
 
         The pass has said so already; a memorised answer costs no step of generation.
         """
-        if not (rows := self._of_probe[number]):
-            return []
+        if not (rows := self._of_probe[number]) or self._unseen is not None:
+            return []  # where tokens are hidden, positions in an answer are not those of the pass
         row = rows.start
         tokens = self._rows.tokens[row, : self._rows.lengths[row]].tolist()
         if tokens[: len(prompt)] != list(prompt):

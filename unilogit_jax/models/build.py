@@ -95,7 +95,8 @@ def apply_fn(model: Decoder) -> Callable[[Params, Batch], ModelOutput]:
     """The model as a pure function of parameters and a packed batch."""
 
     def apply(params: Params, batch: Batch) -> ModelOutput:
-        output = model.apply({"params": params}, batch.tokens, batch.segments, batch.positions)
+        text = batch.tokens, batch.segments, batch.positions
+        output = model.apply({"params": params}, *text, unseen=batch.unseen)
         assert isinstance(output, ModelOutput)
         return output
 

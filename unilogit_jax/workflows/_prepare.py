@@ -110,6 +110,7 @@ class Prepared:
             self.task,
             mesh=self.mesh,
             template=data.template,
+            pad_mask=data.pad_mask,
             system=data.system,
             max_length=data.max_length,
             max_new_tokens=settings.max_new_tokens,
