@@ -55,7 +55,8 @@ class Rows:
         """The rows of these numbers, as long as the longest of them (rounded up to 8)."""
         at = np.asarray(numbers, np.int64)
         length = -(-int(self.lengths[at].max()) // 8) * 8
-        return Rows(self.tokens[at, :length], self.labels[at, :length], self.lengths[at])
+        arrays = self.tokens[at, :length], self.labels[at, :length], self.lengths[at]
+        return Rows(*arrays, self.unseen)
 
 
 def encode(
