@@ -86,21 +86,14 @@ def make_scorer(
     return score
 
 
-def _stats(
-    output: ModelOutput, batch: Batch, extras: tuple[str, ...], mesh: Mesh
-) -> HeadStats:
+def _stats(output: ModelOutput, batch: Batch, extras: tuple[str, ...], mesh: Mesh) -> HeadStats:
     """What the head, or two read as one, says of the labels."""
-    find, one = label_log_odds, output.head
-    if isinstance(one, GenericHead):
-        find, one = generic_log_odds, one.base
-    return find(
-        output.hidden,
-        output.head,
-        batch.labels,
-        batch.weights,
-        extras=extras,
-        sharding=head_sharding(one, output.hidden.shape, mesh),
-    )
+    head, labels = output.head, (batch.labels, batch.weights)
+    if isinstance(head, GenericHead):
+        sharding = head_sharding(head.base, output.hidden.shape, mesh)
+        return generic_log_odds(output.hidden, head, *labels, extras=extras, sharding=sharding)
+    sharding = head_sharding(head, output.hidden.shape, mesh)
+    return label_log_odds(output.hidden, head, *labels, extras=extras, sharding=sharding)
 
 
 Place = tuple[np.ndarray, np.ndarray]

@@ -83,8 +83,7 @@ class GenericDecoder:
     alpha: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha >= 0):
-            raise ConfigError(f"alpha must be a number of at least 0, got {self.alpha}.")
+        check_alpha(self.alpha)
 
     @property
     def config(self) -> DecoderConfig:
@@ -135,6 +134,17 @@ class GenericDecoder:
         # It makes logits as a head does, and what needs more of one asks which it is.
         head = cast(Head, self.head(base.head, reinforced.head))
         return ModelOutput(hidden=hidden, head=head)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuses a strength that is none.
+
+    Raises:
+      ConfigError: alpha is no number, or negative.
+
+    """
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ConfigError(f"alpha must be a number of at least 0, got {alpha}.")
 
 
 Model = Decoder | GenericDecoder

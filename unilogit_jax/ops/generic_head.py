@@ -24,7 +24,7 @@ from unilogit_jax.types import Head, ModelOutput
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class GenericHead:
-    """Stands where a `Head` does, for hidden states of two models side by side, [*T 2D].
+    """Stands where a `Head` does, for hidden states of two models side by side.
 
     z = base(h) - alpha relu(reinforced(h') - base(h))
 
@@ -35,15 +35,15 @@ class GenericHead:
     reinforced: Head
     alpha: float = field(metadata={"static": True})
 
-    def apart(self, hidden: Float[Array, "*T 2*D"]) -> tuple[ModelOutput, ModelOutput]:
-        """Hidden states and head of each model."""
+    def apart(self, hidden: Float[Array, "*T both"]) -> tuple[ModelOutput, ModelOutput]:
+        """Hidden states, half of the width given, and head of each model."""
         base, reinforced = jnp.split(hidden, 2, axis=-1)
         return (
             ModelOutput(hidden=base, head=self.base),
             ModelOutput(hidden=reinforced, head=self.reinforced),
         )
 
-    def logits(self, hidden: Float[Array, "*T 2*D"]) -> Float[Array, "*T V"]:
+    def logits(self, hidden: Float[Array, "*T both"]) -> Float[Array, "*T V"]:
         """All logits, in float32. Holds three arrays of tokens x V."""
         # A difference of logits times alpha: on a TPU only this multiplies float32 whole.
         with jax.default_matmul_precision("highest"):
@@ -52,7 +52,7 @@ class GenericHead:
 
 
 def generic_log_odds(
-    hidden: Float[Array, "*T 2*D"],
+    hidden: Float[Array, "*T both"],
     head: GenericHead,
     labels: Int[Array, "*T"],
     weights: Float[Array, "*T"],
