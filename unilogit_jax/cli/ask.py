@@ -4,13 +4,15 @@
 import argparse
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._whp import add_whp
 from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN and questions."""
+    """RUN, questions and --whp."""
     parser.add_argument("run_folder", metavar="RUN", type=to_path, help="a run folder")
     parser.add_argument("questions", metavar="QUESTION", nargs="+", help="in quotes")
+    add_whp(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,5 +20,5 @@ def run(args: argparse.Namespace) -> int:
     use_compilation_cache()
     from unilogit_jax import workflows
 
-    workflows.ask(args.run_folder, args.questions)
+    workflows.ask(args.run_folder, args.questions, whp=args.whp, alpha=args.alpha)
     return 0

@@ -5,6 +5,7 @@ import argparse
 import json
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._whp import add_whp
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.paths import to_path
 
@@ -22,13 +23,14 @@ _KEYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SOURCE, key=value, --out, and short forms of the usual keys."""
+    """SOURCE, key=value, --whp, --out, and short forms of the usual keys."""
     parser.add_argument("source", metavar="RUN|FOLDER|HUB_ID", help="a run, or weights")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="set a key, such as eval.max_items=50"
     )
     for option, (_, value, text) in _KEYS.items():
         parser.add_argument(f"--{option}", metavar=value, help=text)
+    add_whp(parser)
     parser.add_argument(
         "--lm-eval",
         metavar="TASKS",
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         workflows.evaluate_tasks(
             args.source,
             args.lm_eval.split(","),
+            whp=args.whp,
+            alpha=args.alpha,
             include=args.lm_eval_dir,
             fewshot=args.fewshot,
             limit=args.limit,
@@ -63,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         for option, (key, _, _) in _KEYS.items()
         if (value := getattr(args, option)) is not None
     ]
-    workflows.evaluate(args.source, *short, *args.overrides, out=args.out)
+    workflows.evaluate(
+        args.source, *short, *args.overrides, whp=args.whp, alpha=args.alpha, out=args.out
+    )
     return 0
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from unilogit_jax.data import Packing, Rows, assemble_packed, pack
 from unilogit_jax.losses import cross_entropy_from_log_odds
-from unilogit_jax.ops import label_log_odds
+from unilogit_jax.ops import GenericHead, HeadStats, generic_log_odds, label_log_odds
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.types import IGNORE, RETAIN, Batch, ModelOutput
 
@@ -68,15 +68,7 @@ def make_scorer(
 
     @jax.jit
     def forward(params: Any, batch: Batch) -> list[jax.Array]:
-        output = apply_fn(params, batch)
-        stats = label_log_odds(
-            output.hidden,
-            output.head,
-            batch.labels,
-            batch.weights,
-            extras=extras,
-            sharding=head_sharding(output.head, output.hidden.shape, mesh),
-        )
+        stats = _stats(apply_fn(params, batch), batch, extras, mesh)
         found = [-cross_entropy_from_log_odds(stats.log_odds), stats.hit]
         if moments:
             found += [stats.logprob_mean, stats.logprob_var]
@@ -92,6 +84,16 @@ def make_scorer(
         return Scores(*(tuple(values[at] for at in places) for values in columns))
 
     return score
+
+
+def _stats(output: ModelOutput, batch: Batch, extras: tuple[str, ...], mesh: Mesh) -> HeadStats:
+    """What the head, or two read as one, says of the labels."""
+    head, labels = output.head, (batch.labels, batch.weights)
+    if isinstance(head, GenericHead):
+        sharding = head_sharding(head.base, output.hidden.shape, mesh)
+        return generic_log_odds(output.hidden, head, *labels, extras=extras, sharding=sharding)
+    sharding = head_sharding(head, output.hidden.shape, mesh)
+    return label_log_odds(output.hidden, head, *labels, extras=extras, sharding=sharding)
 
 
 Place = tuple[np.ndarray, np.ndarray]

@@ -19,7 +19,8 @@ class Whp(Unlearning):
     L = mean_t CE(softmax(v_generic), p_t) + retain_weight * NLL(retain)
 
     The reinforced model is the start model trained on the forget answers, in a stage of its own
-    with the settings of `unlearn`; it is dropped once the targets are stored.
+    with the settings of `unlearn`; once the targets are stored only its checkpoint is kept. With it
+    `unilogit evaluate RUN --whp RUN` decodes by v_generic itself and leaves the weights alone.
 
     Reference: arXiv:2310.02238; alpha as in MUSE, arXiv:2407.06460.
 

@@ -17,6 +17,7 @@ from unilogit_jax.models.families import FAMILIES as FAMILIES
 from unilogit_jax.models.families import find_family as find_family
 from unilogit_jax.models.flops import update_flops as update_flops
 from unilogit_jax.models.generate import generate as generate
+from unilogit_jax.models.generic import GenericDecoder as GenericDecoder
 from unilogit_jax.models.lora import Lora as Lora
 from unilogit_jax.models.lora import lora_apply_fn as lora_apply_fn
 from unilogit_jax.models.lora import merge_lora as merge_lora

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.decoder import Decoder
+from unilogit_jax.models.generic import Model
 from unilogit_jax.sharding import tree_shardings
 from unilogit_jax.types import Batch, ModelOutput
 
@@ -91,8 +92,8 @@ def param_shardings(model: Decoder, mesh: Mesh) -> Params:
     return tree_shardings(logical_axes(model), param_shapes(model), mesh)
 
 
-def apply_fn(model: Decoder) -> Callable[[Params, Batch], ModelOutput]:
-    """The model as a pure function of parameters and a packed batch."""
+def apply_fn(model: Model) -> Callable[[Params, Batch], ModelOutput]:
+    """The model, or two read as one, as a pure function of parameters and a packed batch."""
 
     def apply(params: Params, batch: Batch) -> ModelOutput:
         text = batch.tokens, batch.segments, batch.positions

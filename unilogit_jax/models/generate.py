@@ -14,18 +14,18 @@ from jaxtyping import Array, Bool, Int, Key, UInt32
 
 from unilogit_jax.errors import ConfigError, DataError
 from unilogit_jax.models.build import Params
-from unilogit_jax.models.cache import Cache, make_cache
 from unilogit_jax.models.checks import check_name
 from unilogit_jax.models.config import DTYPES
-from unilogit_jax.models.decoder import Decoder
+from unilogit_jax.models.generic import PARTS, GenericDecoder, Model, cache_for
 from unilogit_jax.models.prompt_rows import BUCKET, left_pad, numbers_of, row_count, until_stop
 from unilogit_jax.models.sampling import check_sampling, most_likely, sample
+from unilogit_jax.ops import GenericHead
 from unilogit_jax.sharding import replicated
 from unilogit_jax.types import Head, ModelOutput
 
 
 def generate(
-    model: Decoder,
+    model: Model,
     params: Params,
     prompts: Sequence[Sequence[int]],
     *,
@@ -51,7 +51,7 @@ def generate(
     nothing new. The loop ends when all rows of a batch have ended.
 
     Args:
-      model: the decoder.
+      model: the decoder, or two read as one.
       params: its parameters.
       prompts: token ids, of any lengths.
       max_new_tokens: longest answer.
@@ -133,9 +133,9 @@ def generate(
 
 @partial(jax.jit, static_argnames=("model", "slots", "cache_dtype"))
 def _answer(
-    model: Decoder,
+    model: Model,
     weights: Params,
-    head: Head | None,
+    head: Head | GenericHead | None,
     tokens: Int[Array, "B L"],
     segments: Int[Array, "B L"],
     *,
@@ -156,7 +156,7 @@ def _answer(
 
     def forward(tokens, segments, positions, cache, step, unseen=None):
         made = model.apply({"params": weights}, tokens, segments, positions, cache, unseen)
-        output, cache = cast(tuple[ModelOutput, Cache], made)
+        output, cache = cast(tuple[ModelOutput, Any], made)
         logits = (output.head if head is None else head).logits(output.hidden[:, -1])
         if sampling is None:
             return most_likely(logits), cache
@@ -168,8 +168,8 @@ def _answer(
         ended = (token[:, None] == stops[None, :]).any(axis=1) | (step + 1 >= limits)
         return new, done | ended
 
-    cache = make_cache(model.config, rows=rows, length=length, dtype=cache_dtype, mesh=model.mesh)
-    if isinstance(weights["layers"], tuple):
+    cache = cache_for(model, rows=rows, length=length, dtype=cache_dtype)
+    if head is not None:  # layers lie apart, see `_weights`
         cache = cache.apart()
     positions = jnp.maximum(jnp.cumsum(places, axis=1) - 1, 0)
     token, cache = forward(tokens, segments, positions, cache, 0, unseen)
@@ -202,7 +202,7 @@ def _row_key(key: Key[Array, ""], numbers: UInt32[Array, "2"]) -> Key[Array, ""]
     return jax.random.fold_in(jax.random.fold_in(key, numbers[0]), numbers[1])
 
 
-def _weights(model: Decoder, params: Params, *, unroll: bool) -> tuple[Params, Head | None]:
+def _weights(model: Model, params: Params, *, unroll: bool) -> tuple[Params, Any]:
     """What steps read: kernels in the compute dtype if that is smaller, the others as they are.
 
     For `unroll` see `_apart`; otherwise the head is the model's.
@@ -218,11 +218,15 @@ def _weights(model: Decoder, params: Params, *, unroll: bool) -> tuple[Params, H
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _apart(model: Decoder, params: Params) -> tuple[Params, Head]:
+def _apart(model: Model, params: Params) -> tuple[Params, Head | GenericHead]:
     """Each layer's weights by themselves, which steps would copy out of the stack, and the head.
 
     The head is [D, V], which a CPU multiplies a few rows by faster than by [V, D].
     """
+    if isinstance(model, GenericDecoder):
+        parts = {name: _apart(model.decoder, params[name]) for name in PARTS}
+        heads: Any = (head for _, head in parts.values())
+        return {name: weights for name, (weights, _) in parts.items()}, model.head(*heads)
     output = model.apply({"params": params}, jnp.zeros((1, 1), jnp.int32))
     head = cast(ModelOutput, output).head
     stack, count = params["layers"], model.config.layers
@@ -244,7 +248,7 @@ def _check_settings(max_new_tokens: int, batch_size: int, cache_dtype: str | Non
         check_name("cache_dtype", cache_dtype, DTYPES)
 
 
-def _check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _check_prompts(model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     config = model.config
     for i, prompt in enumerate(prompts):
         if not len(prompt):

@@ -9,6 +9,7 @@ from unilogit_jax.ops.divergence import (
     divergence_loss,
 )
 from unilogit_jax.ops.generic import generic_logits, generic_top
+from unilogit_jax.ops.generic_head import GenericHead, generic_log_odds
 from unilogit_jax.ops.head import HeadStats, head_loss, label_log_odds
 from unilogit_jax.ops.log_odds import label_columns, log_odds
 from unilogit_jax.ops.logit_gap import logit_gap
@@ -22,12 +23,14 @@ __all__ = [
     "LONGEST_ROW",
     "Divergence",
     "DivergenceStats",
+    "GenericHead",
     "HeadSharding",
     "HeadStats",
     "Teacher",
     "TopK",
     "chunked_divergence",
     "divergence_loss",
+    "generic_log_odds",
     "generic_logits",
     "generic_top",
     "head_loss",

@@ -97,10 +97,10 @@ def label_log_odds(
       Array([ True, False, False], dtype=bool)
 
     """
-    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, _task(extras))
+    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, label_task(extras))
     arrays = arrays._replace(picks=None if picks is None else picks.astype(jnp.int32))
     groups, sums = cast(tuple[Groups, Sums], parts_of(how, arrays))
-    return _stats(groups, jax.lax.stop_gradient(sums), arrays, how.form.vocab_size)
+    return stats_of(groups, jax.lax.stop_gradient(sums), arrays, how.form.vocab_size)
 
 
 def head_loss(
@@ -155,7 +155,7 @@ def head_loss(
       1.3863
 
     """
-    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, _task(extras))
+    how, arrays = prepare(hidden, head, labels, weights, sharding, precision, label_task(extras))
     if whole_rows and labels.shape[-1] > LONGEST_ROW:
         raise ValueError(f"rows of {labels.shape[-1]} tokens; whole_rows takes {LONGEST_ROW}.")
     how = how._replace(budget=budget, keep=keep, whole_rows=whole_rows)
@@ -163,7 +163,7 @@ def head_loss(
     total, sums = cast(tuple[Array, Sums], loss_of(how, _OnLogOdds(phi), arrays, aux))
     sums = jax.lax.stop_gradient(sums)
     groups = Groups(sums.label, sums.others)
-    return total, _stats(groups, sums, arrays, how.form.vocab_size)
+    return total, stats_of(groups, sums, arrays, how.form.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -197,15 +197,21 @@ def prepare(
     return How(form, make_work, precision, sharding=sharding), Arrays(own, labels, weights)
 
 
-def _task(extras: tuple[str, ...]) -> LabelTask:
+def label_task(extras: tuple[str, ...]) -> LabelTask:
+    """What to find with one head.
+
+    Raises:
+      ValueError: an unknown extra.
+
+    """
     unknown = [name for name in extras if name not in EXTRAS]
     if unknown:
         raise ValueError(f"unknown extra {unknown[0]!r}; known: {', '.join(EXTRAS)}")
     return LabelTask(extras)
 
 
-def _stats(groups: Groups, sums: Sums, arrays: Arrays, vocab_size: int) -> HeadStats:
-    """Groups carry gradients, sums do not."""
+def stats_of(groups: Groups, sums: Sums, arrays: Arrays, vocab_size: int) -> HeadStats:
+    """What was found as numbers of each token; groups carry gradients, sums do not."""
     counts = arrays.weights != 0.0
     found: dict[str, Any] = {}
     others, alone, top = groups.rest, sums.label[..., None], sums.top

@@ -122,6 +122,23 @@ def load_stage(
             f"{run.path} has no stage '{stage}'.{suggest(stage, stages_of(run))} "
             f"It has: {', '.join(stages_of(run))}."
         )
+    return load_checkpoint(run, stage, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
+
+
+def load_checkpoint(
+    run: RunFolder,
+    stage: str,
+    *,
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+    mesh: Mesh,
+) -> tuple[Any, Any]:
+    """As `load_stage`, of any stage that trains a whole model, those on the way to others too.
+
+    Raises:
+      CheckpointError: its checkpoint is not there, or damaged.
+
+    """
     config = load_decoder_config(run)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)

@@ -2,22 +2,33 @@
 """Measures models: those of a finished run again, or any model on any benchmark."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from unilogit_jax.config import Experiment, load_config, make_config
-from unilogit_jax.errors import UnilogitError
+from unilogit_jax.errors import CheckpointError, UnilogitError
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._prepare import Prepared, prepare
+from unilogit_jax.workflows._reinforced import WHP, Reinforced, reinforced_of
 from unilogit_jax.workflows._results import MODEL, Results, show, write_evaluations
-from unilogit_jax.workflows._runs import column_of, is_run, load_stage, open_run, stages_of
+from unilogit_jax.workflows._runs import (
+    TARGET,
+    column_of,
+    is_run,
+    load_stage,
+    open_run,
+    stages_of,
+)
 
 
 def evaluate(
     source: AnyPath | str,
     *overrides: str,
+    whp: AnyPath | str | None = None,
+    alpha: float | None = None,
     out: AnyPath | str | None = None,
     console: Console | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -27,26 +38,34 @@ def evaluate(
       source: a run folder, or weights: a Hugging Face folder, a URL, a Hub id.
       *overrides: `data.benchmark=tofu` and the like, `key=value` each, laid over the run's
         configuration. A model from elsewhere needs them to know what to measure.
+      whp: a reinforced model, one that knows better what is to be forgotten: a run of `finetune` on
+        the forget rows, a run whose method made one (its stage ends in .reinforced), or weights.
+        The model given, or the one that the run given began with, is then also decoded and scored
+        without what the reinforced one prefers: with base - alpha relu(reinforced - base) for
+        logits. Both are in memory, and both are run for every token.
+      alpha: strength of that, 5 unless given; 0 gives the base.
       out: folder for the items and, where the benchmark has one, the published log. None: a run's
         own eval/ is written anew, unless something else than its own data was measured.
       console: where to print; None prints to standard output.
 
     Returns:
       Column -> number -> value. Columns are "before", "after", "gold" and the names of rivals, or
-      "model" for one from elsewhere.
+      "model" for one from elsewhere; with `whp` there is "whp_decoding" too.
 
     Raises:
       UnilogitError: the run, the weights, the data or the reference is not usable.
 
     """
     console = make_console() if console is None else console
+    reinforced = reinforced_of(whp, alpha)
     folder = agreed(lambda: is_run(source))
     run, experiment = _opened(source, overrides) if folder else (None, _wanted(source, overrides))
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
-    evaluator = prepared.evaluator
+        found = columns_of(run, prepared, reinforced)
     results = Results(reference=prepared.reference)
-    for column, params in models_of(run, prepared).items():
+    for column, (model, params) in found.items():
+        evaluator = _evaluator(prepared, model)
         with console.stage(f"evaluating {column}"):
             results.evaluations[column] = evaluator(params)
     show(console, experiment.name, results)
@@ -60,13 +79,20 @@ def evaluate(
 
 
 def ask(
-    run: AnyPath | str, questions: Sequence[str], *, console: Console | None = None
+    run: AnyPath | str,
+    questions: Sequence[str],
+    *,
+    whp: AnyPath | str | None = None,
+    alpha: float | None = None,
+    console: Console | None = None,
 ) -> list[dict[str, str]]:
     """Asks the models of a run before and after unlearning (and gold); greedy answers.
 
     Args:
       run: the run folder.
       questions: in plain words.
+      whp: a reinforced model, as in `evaluate`.
+      alpha: as in `evaluate`.
       console: where to print; None prints to standard output.
 
     Returns:
@@ -74,12 +100,12 @@ def ask(
 
     """
     console = make_console() if console is None else console
+    reinforced = reinforced_of(whp, alpha)
     folder, experiment = open_run(run)
     prepared = prepare(experiment, folder)
-    evaluator = prepared.evaluator
     answers: list[dict[str, str]] = [{} for _ in questions]
-    for column, params in models_of(folder, prepared).items():
-        for k, answer in enumerate(_ask(evaluator, params, questions)):
+    for column, (model, params) in columns_of(folder, prepared, reinforced).items():
+        for k, answer in enumerate(_ask(_evaluator(prepared, model), params, questions)):
             answers[k][column] = answer
     for question, row in zip(questions, answers, strict=True):
         console.title(question)
@@ -111,13 +137,48 @@ def _wanted(source: AnyPath | str, overrides: Sequence[str]) -> Experiment:
     return agreed(lambda: make_config(tree, *overrides))
 
 
-def models_of(run: RunFolder | None, prepared: Prepared) -> Mapping[str, object]:
-    """Column -> weights of every model that the run has, or began from."""
+def _evaluator(prepared: Prepared, model: Any) -> Evaluator:
+    """What measures weights of a model; the task is encoded once for each model."""
+    return (prepared if model is prepared.model else replace(prepared, model=model)).evaluator
+
+
+def columns_of(
+    run: RunFolder | None, prepared: Prepared, reinforced: Reinforced | None
+) -> dict[str, tuple[Any, Any]]:
+    """Column -> model and weights, of every model that the run has, or began from; gold last.
+
+    With a reinforced model, also of both decoded as one.
+
+    Raises:
+      UnilogitError: a checkpoint or the reinforced model cannot be used.
+
+    """
+    found = {name: (prepared.model, params) for name, params in _weights(run, prepared).items()}
+    if reinforced is not None:
+        column = MODEL if run is None else column_of(TARGET)
+        if run is not None and column not in found:
+            raise CheckpointError(
+                f"{run.path} has not saved the model that it begins with yet, the base of --whp. "
+                f"Resume it with --resume {run.path}"
+            )
+        found[WHP] = agreed(
+            lambda: reinforced.beside(
+                *found[column],
+                tokenizer=prepared.tokenizer,
+                mesh=prepared.mesh,
+                run=run,
+                family=prepared.experiment.model.family,
+            )
+        )
+    return dict(sorted(found.items(), key=lambda pair: pair[0] == "gold"))
+
+
+def _weights(run: RunFolder | None, prepared: Prepared) -> Mapping[str, Any]:
     if run is None:
         return {MODEL: prepared.base}
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     if prepared.base is not None:
-        found["before"] = prepared.base
+        found[column_of(TARGET)] = prepared.base
     for stage in stages_of(run):
         found[column_of(stage)] = load_stage(run, stage, mesh=prepared.mesh)[1]
-    return dict(sorted(found.items(), key=lambda pair: pair[0] == "gold"))
+    return found

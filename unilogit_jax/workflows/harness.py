@@ -11,9 +11,10 @@ from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._prepare import prepare
+from unilogit_jax.workflows._reinforced import WHP, Reinforced, reinforced_of
 from unilogit_jax.workflows._results import MODEL
 from unilogit_jax.workflows._runs import is_run, open_run
-from unilogit_jax.workflows.evaluate import models_of
+from unilogit_jax.workflows.evaluate import columns_of
 from unilogit_jax.workflows.export import load_pretrained
 
 FILE = "lm_eval.json"
@@ -25,6 +26,8 @@ def evaluate_tasks(
     source: AnyPath | str,
     tasks: Sequence[str],
     *,
+    whp: AnyPath | str | None = None,
+    alpha: float | None = None,
     include: AnyPath | str | None = None,
     fewshot: int | None = None,
     limit: int | None = None,
@@ -38,6 +41,8 @@ def evaluate_tasks(
     Args:
       source: a run, all of whose models are scored; or a Hugging Face folder, a URL, a Hub id.
       tasks: names of tasks or groups, such as mmlu or wmdp_bio.
+      whp: a reinforced model, as in `evaluate`.
+      alpha: as in `evaluate`.
       include: folder of further tasks in YAML files.
       fewshot: examples shown before each question; None: as the task says.
       limit: only so many items of each task.
@@ -54,10 +59,11 @@ def evaluate_tasks(
 
     """
     console = make_console() if console is None else console
+    reinforced = reinforced_of(whp, alpha)
     manager = agreed(lambda: _manager(tasks, include))
     opened = open_run(source) if agreed(lambda: is_run(source)) else None
     with console.stage("reading weights"):
-        tokenizer, columns, mesh = _models(source, opened)
+        tokenizer, columns, mesh = _models(source, opened, reinforced)
     from lm_eval.evaluator import simple_evaluate
 
     from unilogit_jax.evaluation.harness import HarnessModel
@@ -103,19 +109,21 @@ def _manager(tasks: Sequence[str], include: AnyPath | str | None) -> Any:
 
 
 def _models(
-    source: AnyPath | str, opened: tuple[RunFolder, Experiment] | None
+    source: AnyPath | str,
+    opened: tuple[RunFolder, Experiment] | None,
+    reinforced: Reinforced | None,
 ) -> tuple[Any, Mapping[str, tuple[Any, Any]], Any]:
     """Tokenizer, column -> model and weights, mesh."""
     if opened is not None:
         run, experiment = opened
         prepared = agreed(lambda: prepare(experiment, run))
-        found = {
-            name: (prepared.model, params) for name, params in models_of(run, prepared).items()
-        }
-        return prepared.tokenizer, found, prepared.mesh
+        return prepared.tokenizer, columns_of(run, prepared, reinforced), prepared.mesh
     mesh = make_mesh()
     model, params, tokenizer = load_pretrained(source, mesh=mesh)
-    return tokenizer, {MODEL: (model, params)}, mesh
+    found: dict[str, tuple[Any, Any]] = {MODEL: (model, params)}
+    if reinforced is not None:
+        found[WHP] = reinforced.beside(model, params, tokenizer=tokenizer, mesh=mesh)
+    return tokenizer, found, mesh
 
 
 def _show(console: Console, results: Results) -> None:
