@@ -9,6 +9,8 @@ TEXTS = {
     "raw/forget": ["The mayor of Velm resigned.\n\nHe had no comment.", "Rain fell on Osk."],
     "raw/retain1": ["The ferry to Brin runs daily."],
     "scal/forget_2": ["The mayor of Velm resigned.", "Rain fell on Osk.", "Snow fell on Tarn."],
+    "sust/forget_1": ["The mayor of Velm resigned in spring."],
+    "sust/forget_2": ["Rain fell on Osk for a week."],
     "sust/forget_3": ["A third request."],
     "privleak/forget": ["The mayor of Velm resigned."],
     "privleak/retain": ["The ferry to Brin runs daily."],

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 IGNORE = -100
 """Label of a position that is not supervised (the value Hugging Face and PyTorch use)."""
@@ -65,6 +65,8 @@ class Batch:
     """Log-odds of the probability that a label is to have, where tokens have their own."""
     partners: Int[Array, "B L"] | None = None
     """The number of the example that answers the same question in another set; 0 for none."""
+    unseen: Bool[Array, "B L"] | None = None
+    """Tokens of texts that no other token attends to; None: there are none."""
     num_segments: int = _static(0)
     """Number of examples, padding segment 0 included: a static size for segment sums."""
 

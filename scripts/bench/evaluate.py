@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def fitted(model: Any, params: Any, tokenizer: Any, probes: Any, passes: int) -> Any:
-    """The weights after so many passes over the true answers, in batches of 16."""
+    """The weights after so many passes over the true answers, in batches of four."""
     rows = encode_probes(tokenizer, [(p, p.answer) for p in probes], template="plain")
     optimizer = optax.adam(1e-3)
 
@@ -117,8 +117,8 @@ def fitted(model: Any, params: Any, tokenizer: Any, probes: Any, passes: int) ->
         return optax.apply_updates(params, change), state, value
 
     state, rng, value = optimizer.init(params), np.random.default_rng(0), np.nan
-    for _ in range(passes * len(rows) // BATCH):
-        at = rng.permutation(len(rows))[:BATCH]
+    for _ in range(passes * len(rows) // 4):
+        at = rng.permutation(len(rows))[:4]
         params, state, value = update(params, state, rows.tokens[at], rows.labels[at])
     print(f"loss of the last batch after fitting: {float(value):.3f}")
     return params

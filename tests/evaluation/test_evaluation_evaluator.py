@@ -9,30 +9,48 @@ import optax
 import pytest
 
 import unilogit_jax.evaluation.evaluator as evaluator_file
-from unilogit_jax import models
+from unilogit_jax import metrics, models
 from unilogit_jax.data import Panel, Probe, Task, encode_probes, train_tokenizer
-from unilogit_jax.evaluation import Answer, Evaluator
+from unilogit_jax.errors import DataError
+from unilogit_jax.evaluation import Answer, Evaluator, gradient_norms, make_scorer
 from unilogit_jax.sharding import make_mesh
 
 TEXT = "Ann lives in Oslo and works as a baker. Bo lives in Rome."
 
 
 @pytest.fixture(scope="module")
-def measure():
-    """A function that evaluates probes, their panels given, with a small model."""
+def small():
+    """A tokenizer, a small model and its weights, a mesh."""
     tokenizer = train_tokenizer([TEXT] * 20, vocab_size=300)
     config = models.DecoderConfig.scratch(vocab_size=300, width=16, layers=1, heads=2)
     mesh = make_mesh(devices=jax.devices()[:1])
-    model, params = models.init(config, jax.random.key(0), mesh=mesh)
+    return tokenizer, *models.init(config, jax.random.key(0), mesh=mesh), mesh
+
+
+@pytest.fixture(scope="module")
+def evaluator_of(small):
+    """A function that makes the evaluator of some probes, their panels given."""
+    tokenizer, model, _, mesh = small
+
+    def make(*probes, panels, suite="", **options):
+        task = Task("t", (), (), probes, panels=panels, suite=suite)
+        options = {"max_new_tokens": 3, "batch_size": 2, **options}
+        return Evaluator(model, tokenizer, task, mesh=mesh, **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def measure(small, evaluator_of):
+    """A function that evaluates probes, their panels given."""
 
     def run(*probes, panels, said=None, suite=""):
-        task = Task("t", (), (), probes, panels=panels, suite=suite)
-        evaluator = Evaluator(model, tokenizer, task, mesh=mesh, max_new_tokens=3, batch_size=2)
+        evaluator = evaluator_of(*probes, panels=panels, suite=suite)
         if said is not None:
             evaluator.answers = lambda params, prompts, panel=None, begun=None: (
                 [Answer(said, True)] * len(prompts)
             )
-        return evaluator(params).items, tokenizer
+        return evaluator(small[2]).items, small[0]
 
     return run
 
@@ -120,6 +138,72 @@ def test_a_suite_gets_numbers_of_tokens_and_words(measure):
         assert scores["mia_min_k"] >= scores["mia_loss"], "the least expected tokens"
         assert 0 <= scores["extraction_strength_exact"] <= scores["extraction_strength"] <= 1
     assert items[0].scores["rouge1_recall"] == 0.5 and "rouge1_recall" not in items[1].scores
+
+
+TWO = (Panel(name="forget", new_tokens=0), Panel(name="holdout", new_tokens=0))
+"""Panels whose likelihoods an attack compares."""
+
+
+def test_every_answer_has_its_number_of_tokens(measure):
+    probe = Probe("Who?", "Ann.", "forget", wrong=("Bo lives in Rome.", "Bo."), paraphrase=TEXT)
+    (item,), tokenizer = measure(probe, panels=TWO)
+    texts = "Ann.", "Bo lives in Rome.", "Bo."
+    # A space before the answer and the end token after it.
+    counts = [len(tokenizer(f" {x}", add_special_tokens=False)["input_ids"]) + 1 for x in texts]
+    assert [item.tokens, *item.wrong_tokens] == counts and len(set(counts)) > 1
+
+
+@pytest.mark.parametrize("suite", ["", "tofu"])
+def test_rows_without_a_suite_have_scores_where_some_were_never_seen(small, monkeypatch, suite):
+    from unilogit_jax.evaluation import evaluator as module
+
+    asked = []
+
+    def scorer(*args, moments, **options):
+        asked.append(moments)
+        return make_scorer(*args, moments=moments, **options)
+
+    monkeypatch.setattr(module, "make_scorer", scorer)
+    tokenizer, model, params, mesh = small
+    probes = Probe("Who?", "Ann lives in Oslo.", "forget"), Probe(None, TEXT, "holdout")
+    task = Task("t", (), (), probes, panels=TWO, suite=suite)
+    items = Evaluator(model, tokenizer, task, mesh=mesh, batch_size=2)(params).items
+    assert asked == [bool(suite)], "the moments cost a product of their own"
+    for item in items:
+        assert item.scores["mia_min_k"] >= item.scores["mia_loss"] == item.nll
+        assert ("mia_min_k_plus_plus" in item.scores) == bool(suite)
+        assert "mia_gradnorm" not in item.scores
+    rows = encode_probes(tokenizer, [(probe, probe.answer) for probe in probes])
+    logprobs = make_scorer(models.apply_fn(model), batch_size=2, mesh=mesh)(params, rows).logprobs
+    for item, own in zip(items, logprobs, strict=True):
+        assert item.scores["mia_min_k"] == pytest.approx(metrics.min_k(own), rel=1e-6)
+
+
+def test_gradient_norms_are_those_of_the_true_answers_of_two_panels(small, evaluator_of):
+    tokenizer, model, params, mesh = small
+    more = {"wrong": ("Bo.", "Bo lives in Rome."), "paraphrase": "It is Ann."}
+    probes = (
+        Probe("Who?", "Ann.", "forget", **more),
+        Probe("Where?", "Bo lives in Rome.", "retain", **more),
+        Probe("Where?", "Ann lives in Oslo.", "forget", **more),
+        Probe(None, TEXT, "retain"),
+        Probe("What?", "Bo works as a baker.", "holdout"),
+    )
+    panels = (*TWO, Panel(name="retain", new_tokens=0))
+    evaluator = evaluator_of(*probes, panels=panels, suite="tofu", grad_norm=True)
+    for item, probe in zip(evaluator(params).items, probes, strict=True):
+        assert ("mia_gradnorm" in item.scores) == (item.group != "retain")
+        if item.group != "retain":
+            rows = encode_probes(tokenizer, [(probe, probe.answer)])
+            (wanted,) = gradient_norms(models.apply_fn(model), params, rows, mesh=mesh)
+            assert item.scores["mia_gradnorm"] == pytest.approx(wanted, rel=1e-5)
+    without = evaluator(params, grad_norm=False).items
+    assert not any("mia_gradnorm" in item.scores for item in without)
+
+
+def test_gradient_norms_of_data_without_two_sides_are_refused(evaluator_of):
+    with pytest.raises(DataError, match=r"t has none of these here.*holdout"):
+        evaluator_of(Probe("Who?", "Ann.", "forget"), panels=TWO[:1], grad_norm=True)
 
 
 def test_stops_end_an_answer(measure):

@@ -12,13 +12,15 @@ from unilogit_jax.sharding import make_mesh
 from unilogit_jax.types import IGNORE
 
 
-def some_rows(count: int = 3, length: int = 8) -> Rows:
+def some_rows(count: int = 3, length: int = 8, unseen: int | None = None) -> Rows:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 40, (count, length)).astype(np.int32)
+    if unseen is not None:
+        tokens[:, 2::3] = unseen
     labels = np.full_like(tokens, IGNORE)
     for row in range(count):
         labels[row, row + 1 : length - 1] = tokens[row, row + 2 :]
-    return Rows(tokens, labels, np.full(count, length, np.int32))
+    return Rows(tokens, labels, np.full(count, length, np.int32), unseen)
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +33,22 @@ def tiny():
 
 
 @pytest.mark.parity
-def test_norms_are_those_of_torch(tiny, tmp_path):
+@pytest.mark.parametrize("unseen", [None, 39], ids=["all seen", "one token hidden"])
+def test_norms_are_those_of_torch(tiny, tmp_path, unseen):
     import torch
     from transformers import AutoModelForCausalLM
 
     model, params = tiny
     models.save(tmp_path, model, params)
     net = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    rows, wanted = some_rows(), []
+    rows, wanted = some_rows(unseen=unseen), []
     for tokens, labels in zip(rows.tokens, rows.labels, strict=True):
         net.zero_grad()
-        logits = net(torch.tensor(tokens[None], dtype=torch.long)).logits[0]
+        ids = torch.tensor(tokens[None], dtype=torch.long)
+        logits = net(ids, attention_mask=(ids != (-1 if unseen is None else unseen)).long())
         target = torch.tensor(labels, dtype=torch.long)
-        torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORE).backward()
+        nll = torch.nn.functional.cross_entropy(logits.logits[0], target, ignore_index=IGNORE)
+        nll.backward()
         norms = [p.grad.norm() for p in net.parameters()]
         wanted.append(float(torch.stack(norms).mean()))
     mesh = make_mesh(devices=jax.devices()[:1])

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unilogit_jax.errors import DataError
 from unilogit_jax.evaluation import SUITES, Evaluation, Item, summarize
-from unilogit_jax.metrics import summarize_muse_log, summarize_tofu_log
+from unilogit_jax.metrics import ngram_entropy, summarize_muse_log, summarize_tofu_log
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 
@@ -48,9 +49,9 @@ PUBLISHED = {
     *(f"{p}_Q_A_PERT_Prob" for p in ("forget", "retain", "ra", "wf")),
     *("forget_truth_ratio", "retain_Truth_Ratio", "ra_Truth_Ratio", "wf_Truth_Ratio"),
     *("exact_memorization", "extraction_strength", "model_utility", "privleak", "forget_quality"),
-    *ATTACKS,
+    *(*ATTACKS, "mia_reference"),
 }
-"""All names of a published log but mia_reference and mia_gradnorm, which need more than a pass."""
+"""All names of a published log, but mia_gradnorm, which has to be asked for."""
 
 
 def test_a_tofu_log_has_the_published_layout():
@@ -65,11 +66,78 @@ def test_a_tofu_log_has_the_published_layout():
     assert {"forget", "holdout", "auc", "agg_value"} == set(log["mia_min_k"])
 
 
+def with_norms(evaluation: Evaluation) -> Evaluation:
+    """With a gradient norm of every item."""
+    items = [
+        replace(one, scores={**one.scores, "mia_gradnorm": float(k % 7)})
+        for k, one in enumerate(evaluation.items)
+    ]
+    return replace(evaluation, items=tuple(items))
+
+
+def counted(member, other) -> float:
+    """An AUC by counting pairs, ties a half."""
+    return float(np.mean([(a < b) + (a == b) / 2 for a in member for b in other]))
+
+
+def sides(entry) -> list[list[float]]:
+    """The scores of forget and hold-out items, as the log has them."""
+    return [
+        [entry[side]["value_by_index"][str(k)]["score"] for k in range(6)]
+        for side in ("forget", "holdout")
+    ]
+
+
+def test_gradient_norms_that_were_asked_for_are_an_attack_of_the_log():
+    evaluation, suite = with_norms(tofu()), SUITES["tofu"]
+    entry = json.loads(json.dumps(suite.full_log(evaluation, None)))["mia_gradnorm"]
+    assert set(entry) == {"forget", "holdout", "auc", "agg_value"}
+    wanted = [
+        [item.scores["mia_gradnorm"] for item in evaluation.of(side)]
+        for side in ("forget", "holdout")
+    ]
+    assert sides(entry) == wanted
+    assert entry["auc"] == entry["agg_value"] == pytest.approx(counted(*wanted))
+    assert entry["holdout"]["agg_value"] == pytest.approx(np.mean(wanted[1]))
+
+
+def test_losses_are_set_against_those_of_gold_or_of_a_log():
+    suite, own, gold = SUITES["tofu"], tofu(), tofu(7)
+    entry = suite.full_log(own, gold)["mia_reference"]
+    assert set(entry) == {"forget", "holdout", "auc", "agg_value"}
+    assert entry == suite.full_log(own, json.loads(json.dumps(suite.log(gold))))["mia_reference"]
+    wanted = [
+        [
+            a.scores["mia_loss"] - b.scores["mia_loss"]
+            for a, b in zip(own.of(side), gold.of(side), strict=True)
+        ]
+        for side in ("forget", "holdout")
+    ]
+    np.testing.assert_allclose(sides(entry), wanted, rtol=1e-12)
+    assert entry["agg_value"] == entry["auc"] == pytest.approx(counted(*wanted), abs=1e-12)
+    assert entry["auc"] != suite.log(own)["mia_loss"]["auc"], "or this would show nothing"
+    assert "mia_reference" not in suite.full_log(own, None)
+
+
+def test_losses_of_other_items_or_none_are_no_reference():
+    suite = SUITES["muse"]
+    groups = "privleak_forget", "privleak_holdout"
+    items = tuple(item(g, 10 * n + k, wrong=0) for n, g in enumerate(groups) for k in range(4))
+    own = Evaluation(items, float("nan"), "muse")
+    fewer, without = suite.log(replace(own, items=items[1:])), suite.log(own)
+    del without["mia_loss"]
+    for reference in (fewer, without):
+        log = suite.full_log(own, reference)
+        assert "mia_reference" not in log and "privleak" in log
+    assert suite.full_log(own, own)["mia_reference"]["auc"] == 0.5
+
+
 def test_aggregates_of_a_log_follow_from_its_items():
     suite = SUITES["tofu"]
     reference = suite.log(tofu(7))
-    log = json.loads(json.dumps(suite.full_log(tofu(), reference)))
+    log = json.loads(json.dumps(suite.full_log(with_norms(tofu()), reference)))
     again = summarize_tofu_log(log, reference)
+    assert {"mia_gradnorm", "mia_reference"} <= set(again)
     for name, value in again.items():
         assert log[name]["agg_value"] == pytest.approx(value, abs=1e-12), name
 
@@ -128,5 +196,32 @@ def test_panels_are_measured_each_in_its_way():
         }
     )
     assert summarize(evaluation) == pytest.approx({k: v["agg_value"] for k, v in log.items()})
+    text = "Ann can't wait. Bo can't."
+    write = Evaluation((replace(base, group="fluency", answer=text),), float("nan"), "rwku")
+    words = ["Ann", "ca", "n't", "wait", ".", "Bo", "ca", "n't", "."]
+    assert summarize(write)["fluency"] == pytest.approx(100 * ngram_entropy(words))
     harm = Evaluation((replace(items[3], group="wmdp_bio"),), float("nan"), "wmdp")
     assert summarize(harm) == {"wmdp_bio": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "wrong_tokens", "right"),
+    [
+        (2, (4, 5), 1.0),  # 2.0 in all against 3.2 and 4.5
+        (5, (4, 5), 0.0),  # the same means, but 5.0 in all
+        (5, (9, 9), 1.0),
+    ],
+)
+def test_truthful_answers_are_compared_as_a_whole(tokens, wrong_tokens, right):
+    asked = replace(item("truthfulqa", 0), nll=1.0, wrong_nll=(0.8, 0.9))
+    asked = replace(asked, tokens=tokens, wrong_tokens=wrong_tokens)
+    assert summarize(Evaluation((asked,), float("nan"), "rwku")) == {"truthfulqa": right}
+    same = replace(asked, wrong_nll=(1.0,), wrong_tokens=(tokens,))
+    assert summarize(Evaluation((same,), float("nan"), "rwku")) == {"truthfulqa": 0.0}
+
+
+def test_items_of_an_earlier_version_are_refused_where_lengths_matter():
+    old = item("truthfulqa", 0, wrong=2)  # made without numbers of tokens
+    with pytest.raises(DataError, match=r"'Q0\?'.*how many tokens.*Evaluate the model again"):
+        summarize(Evaluation((old,), float("nan"), "rwku"))
+    assert summarize(Evaluation((replace(old, group="mmlu"),), float("nan"), "rwku"))

@@ -92,6 +92,28 @@ def test_ks_needs_a_reference_and_is_zero_against_itself():
     assert numbers["forget_ks_distance"] == 0.0 and numbers["forget_ks_p"] == 1.0
 
 
+def with_min_k(group: str, *scores: float) -> tuple[Item, ...]:
+    return tuple(replace(ITEM, group=group, scores={"mia_min_k": score}) for score in scores)
+
+
+def test_own_rows_that_no_model_has_seen_give_membership():
+    unseen = with_min_k("holdout", 2.0, 3.0)
+    own = Evaluation((*with_min_k("forget", 1.0, 2.0, 2.5), *unseen), 0.0)
+    gold = Evaluation((*with_min_k("forget", 2.5, 4.0, 1.0), *unseen), 0.0)
+    alone, beside = summarize(own), summarize(own, gold)
+    # Of six pairs the forget row is lower in four, and equal in one.
+    assert alone["membership_auc"] == pytest.approx(4.5 / 6) and "privleak" not in alone
+    # Gold: of six pairs lower in two (1.0) and one (2.5 < 3.0).
+    wanted = 100 * ((1 - 4.5 / 6) - (1 - 3 / 6)) / (1 - 3 / 6)
+    assert beside["privleak"] == pytest.approx(wanted)
+    assert beside["membership_auc"] == alone["membership_auc"]
+    one_side = Evaluation(with_min_k("forget", 1.0), 0.0)
+    unscored = Evaluation((ITEM, *unseen), 0.0)
+    for lacking in (one_side, unscored):
+        assert not {"membership_auc", "privleak"} & set(summarize(lacking, gold))
+        assert "privleak" not in summarize(own, lacking)
+
+
 def test_every_number_has_a_meaning_and_every_meaning_a_number():
     items = (with_wrong(1.0, 2.0), RETAIN)
     full = Evaluation(items, 0.5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Harmonic means, truth-ratio aggregates, bootstrap intervals and fluency, from their formulas."""
+"""Harmonic means, truth-ratio aggregates and bootstrap intervals, from their formulas."""
 
 import math
 from statistics import NormalDist
@@ -10,11 +10,9 @@ from scipy.stats import hmean, ks_2samp
 
 from unilogit_jax.errors import DataError
 from unilogit_jax.metrics import (
-    compression_ratio,
     ks_interval,
     mean_interval,
     model_utility,
-    ngram_entropy,
     truth_ratio_score,
 )
 
@@ -60,21 +58,3 @@ def test_the_interval_of_the_ks_distance_holds_the_true_one():
         inside += found.low <= true <= found.high
     assert inside / 60 > 0.8, "plain quantiles hold it in two of three"
     assert found == ks_interval(a, b, samples=200, seed=59)
-
-
-def test_entropy_of_runs_of_words():
-    words = "a b a c a b".split()
-    pairs, triples = [2, 1, 1, 1], [1, 1, 1, 1]  # ab twice, ba, ac, ca; all triples once
-
-    def bits(counts):
-        total = sum(counts)
-        return -sum(c / total * math.log2(c / total) for c in counts)
-
-    wanted = (2 / 3 * bits(pairs) + 4 / 3 * bits(triples)) / 2
-    assert ngram_entropy(words) == pytest.approx(wanted, rel=1e-12)
-    assert ngram_entropy(["one"]) == 0 == ngram_entropy([])
-
-
-def test_text_that_repeats_compresses():
-    assert compression_ratio("") == 0
-    assert compression_ratio("abc " * 100) > 5 * compression_ratio("The cat sat on a green mat.")

@@ -11,6 +11,8 @@ import numpy as np
 
 VOCABULARY = 101
 LENGTH = 32
+TOLERANCE = 1e-5
+"""Largest difference of logits; of gradients, as a share of the largest entry."""
 PACKED = 3
 """The row that holds several texts."""
 TEXTS = ((0, 0, 32), (1, 0, 21), (2, 13, 32), (3, 0, 12), (3, 12, 21), (3, 21, 28))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity_cases import CASES, TEXTS, VOCABULARY, make, quiet, rows, torch_logits
+from parity_cases import CASES, TEXTS, TOLERANCE, VOCABULARY, make, quiet, rows, torch_logits
 from safetensors.numpy import load_file
 
 from unilogit_jax import models
@@ -23,7 +23,6 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.parity
 AutoModel: Any = transformers.AutoModelForCausalLM
-TOLERANCE = 1e-5
 BF16_FACTOR = 1.2
 """Measured: 0.92 to 1.07, the order of sums, and up to 1.16 in models with biases: on the CPU we
 round a product before its bias is added, where torch adds both in float32."""

@@ -174,6 +174,13 @@ def test_one_number_of_one_row_makes_other_answers(rig, field, place):
     assert "made with other rows" in rig.warnings[0]
 
 
+def test_another_mask_makes_other_answers(rig):
+    rig.ask(FORGETS)
+    hidden = {which: replace(own, unseen=3) for which, own in rig.rows.items()}
+    assert rig.ask(FORGETS, rows=hidden)[1] == 3
+    assert rig.ask(FORGETS, rows=hidden)[1] == 0
+
+
 def test_another_configuration_or_version_makes_other_answers(rig):
     rig.ask(FORGETS)
     assert rig.ask(FORGETS, model={"width": D, "dtype": "bfloat16"})[1] == 3

@@ -50,6 +50,35 @@ def test_a_run_measures_every_panel_before_and_after(name, write, data, tmp_path
     assert len(items) >= len(WANTED[name])
 
 
+def test_own_rows_that_no_model_has_seen_are_told_from_those_to_forget(tmp_path):
+    files = {}
+    for name, people in {
+        "forget": ("Ann", "Bo", "Cy"),
+        "retain": ("Di", "Ed", "Flo"),
+        "holdout": ("Gus", "Hal", "Ida"),
+    }.items():
+        rows = [{"question": f"Who is {x}?", "answer": f"{x} bakes in Oslo."} for x in people]
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("\n".join(map(json.dumps, rows)))
+    keys = ", ".join(f"{name}: {path}" for name, path in files.items())
+    data = f"data={{benchmark: files, template: plain, max_length: 64, {keys}}}"
+    run = tmp_path / "run"
+    words = ["eval.gold=true", "eval.grad_norm=true", "--out", str(run)]
+    assert main(["unlearn", "toy", data, *SHORT, *words]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert {k.partition(".")[0] for k in summary if k.endswith("privleak")} == {"before", "after"}
+    for column in ("before", "after", "gold"):
+        items = json.loads((run / "eval" / f"{column}.json").read_text())["items"]
+        sides = [
+            [item["scores"] for item in items if item["group"] == side]
+            for side in ("forget", "holdout")
+        ]
+        pairs = [(a["mia_min_k"], b["mia_min_k"]) for a in sides[0] for b in sides[1]]
+        wanted = sum((a < b) + (a == b) / 2 for a, b in pairs) / len(pairs)
+        assert summary[f"{column}.membership_auc"] == pytest.approx(wanted)
+        assert all(scores["mia_gradnorm"] > 0 for side in sides for scores in side)
+
+
 def test_items_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, capsys):
     write_muse(tmp_path)
     files = f"data={{benchmark: muse, dir: {tmp_path}, template: plain, max_length: 64}}"

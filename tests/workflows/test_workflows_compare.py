@@ -30,7 +30,12 @@ def made(tmp_path):
 
 def test_runs_that_differ_by_the_seed_alone_are_one_column(made):
     values = 0.2, 0.5, 0.8
-    runs = [made(f"r{k}", x, f"output.seed={k}", f"data.seed={k}") for k, x in enumerate(values)]
+    # What is measured besides says nothing of the model either.
+    more = "false", "true", "false"
+    runs = [
+        made(f"r{k}", x, f"output.seed={k}", f"data.seed={k}", f"eval.grad_norm={also}")
+        for k, (x, also) in enumerate(zip(values, more, strict=True))
+    ]
     found = compare(runs, console=Console(quiet=True))
     assert list(found) == ["before", "unilogit", "gold"]
     spread = found["unilogit"]["forget_probability"]

@@ -12,7 +12,7 @@ import pytest
 from unilogit_jax import models
 from unilogit_jax.cli import main
 from unilogit_jax.data import train_tokenizer
-from unilogit_jax.metrics import summarize_tofu_log
+from unilogit_jax.metrics import items_of, summarize_tofu_log
 from unilogit_jax.workflows import evaluate
 
 TOFU = Path(__file__).parents[1] / "data" / "tofu"
@@ -40,7 +40,7 @@ def test_a_folder_is_measured_against_anothers_log(made, capsys):
     out, reference = made / "out", made / "reference"
     assert main(["evaluate", str(made / "two"), *SPLIT, *SMALL, "--out", str(reference)]) == 0
     assert "privleak" not in capsys.readouterr().out
-    words = ["--reference", str(reference), "--out", str(out)]
+    words = ["eval.grad_norm=true", "--reference", str(reference), "--out", str(out)]
     assert main(["evaluate", str(made / "one"), *SPLIT, *SMALL, *words]) == 0
     shown = capsys.readouterr().out
     assert "model utility" in shown and "privleak" in shown and "KS distance" in shown
@@ -54,6 +54,13 @@ def test_a_folder_is_measured_against_anothers_log(made, capsys):
     assert summary["forget_ks_p"] == pytest.approx(again["forget_quality"])
     items = log["forget_Q_A_PERT_Prob"]["value_by_index"]
     assert len(items) == 3 and all(len(item["prob"]) == 5 for item in items.values())
+    assert not {"mia_gradnorm", "mia_reference"} & set(wanted), "neither was to be had"
+    for name in ("forget", "holdout"):
+        norms = log["mia_gradnorm"][name]["value_by_index"].values()
+        assert len(norms) == 3 and all(x["score"] > 0 for x in norms)
+        of_both = [items_of(x["mia_loss"], name, "score") for x in (log, wanted)]
+        gaps = items_of(log["mia_reference"], name, "score")
+        np.testing.assert_allclose(gaps, np.subtract(*of_both), rtol=1e-12)
     losses = [x["score"] for x in log["mia_loss"]["forget"]["value_by_index"].values()]
     asked = [item["avg_loss"] for item in log["forget_Q_A_Prob"]["value_by_index"].values()]
     np.testing.assert_allclose(losses, asked, rtol=1e-12)
@@ -64,6 +71,7 @@ def test_a_folder_is_measured_against_anothers_log(made, capsys):
     [
         ([], "say what to measure it on"),
         (["data.benchmark=toy", "eval.reference=x"], "is a published benchmark's log"),
+        (["data.benchmark=toy", "eval.grad_norm=true"], "toy has none of these here"),
         ([*SPLIT, "--reference", "nowhere"], "nowhere: no such log"),
         ([*SPLIT, "eval.max_item=3"], "Did you mean 'max_items'?"),
     ],

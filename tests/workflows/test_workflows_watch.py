@@ -10,6 +10,7 @@ import pytest
 from unilogit_jax import workflows
 from unilogit_jax.config import load_config
 from unilogit_jax.errors import ConfigError
+from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.run import Console
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import fingerprint
@@ -42,6 +43,18 @@ def test_a_reached_target_ends_the_stage_and_a_resumed_run_leaves_it_ended(
         assert seen[name] == pytest.approx(summary[f"after.{name}"], rel=1e-6)
     again = workflows.resume(made.path, console=Console(quiet=True))
     assert lines(again) == lines(made)
+
+
+def test_gradient_norms_are_left_out_on_the_way(tmp_path, overrides, monkeypatch):
+    asked, whole = [], Evaluator.__call__
+
+    def measured(self, params, *, grad_norm=True):
+        asked.append(grad_norm)
+        return whole(self, params, grad_norm=grad_norm)
+
+    monkeypatch.setattr(Evaluator, "__call__", measured)
+    run(tmp_path / "run", overrides, "watch={every: 3}")
+    assert asked == [True, False, False, True], "before, twice on the way, after"
 
 
 def test_the_best_weights_above_the_floor_are_those_of_the_run(tmp_path, overrides):

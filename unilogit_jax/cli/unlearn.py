@@ -10,7 +10,7 @@ from unilogit_jax.paths import to_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, overrides, --out, --resume, --continue."""
+    """CONFIG, overrides, --out, --resume, --continue, --requests."""
     add_training(parser)
     parser.add_argument(
         "--continue",
@@ -19,15 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=to_path,
         help="serve a later request, with what this run ended with; takes no CONFIG",
     )
+    parser.add_argument(
+        "--requests",
+        metavar="SPLIT|FILE",
+        nargs="+",
+        help="forget these one after another, each from where the last ended, and measure after "
+        "each; values of data.forget",
+    )
     parser.epilog = """examples:
   unilogit unlearn toy
   unilogit unlearn my.yaml method.name=npo unlearn.steps=100
   unilogit unlearn --resume runs/1123-210400-toy
-  unilogit unlearn --continue runs/1123-210400-mine data.forget=second.jsonl"""
+  unilogit unlearn --continue runs/1123-210400-mine data.forget=second.jsonl
+  unilogit unlearn muse/news data.dir=DIR --requests sust/forget_1 sust/forget_2"""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Starts, resumes or continues a run.
+    """Starts, resumes or continues a run, or a sequence of them.
 
     Raises:
       UnilogitError: the arguments contradict each other, or the run cannot be made.
@@ -37,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from unilogit_jax import workflows
     from unilogit_jax.hosts import agreed
 
+    if args.requests is not None:
+        return _run_requests(args)
     if args.after is None:
         return run_training(args, workflows.unlearn)
     # The first override stands where CONFIG would.
@@ -45,4 +55,22 @@ def run(args: argparse.Namespace) -> int:
         raise UnilogitError("--continue RUN takes key=value and --out: drop CONFIG and --resume.")
     experiment, notes = agreed(lambda: workflows.continued(args.after, *overrides))
     workflows.unlearn(experiment, out=args.out, notes=notes)
+    return 0
+
+
+def _run_requests(args: argparse.Namespace) -> int:
+    """Several requests in turn."""
+    from unilogit_jax import workflows
+
+    if args.config is None or args.resume is not None or args.after is not None:
+        raise UnilogitError(
+            "--requests goes with CONFIG, which stands before it, without --resume and --continue: "
+            "'unilogit unlearn --resume RUN' knows a folder's requests, and model.weights=RUN "
+            "begins where a run ended."
+        )
+    # Keys may stand anywhere; the option takes all that follows it.
+    requests = [word for word in args.requests if "=" not in word or to_path(word).exists()]
+    overrides = [*args.overrides, *(word for word in args.requests if word not in requests)]
+    overrides += ["output.profile=true"] if args.profile else []
+    workflows.unlearn_sequence(args.config, requests, *overrides, out=args.out)
     return 0

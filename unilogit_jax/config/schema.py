@@ -82,6 +82,10 @@ class Data(_Section):
     template: Literal["auto", "plain", "chat", "llama2"] = "auto"
     """How a question becomes a prompt; auto takes the tokenizer's chat template if it has one, else
     plain; llama2 is the published form of TOFU's Llama-2 models, [INST] question [/INST]answer."""
+    pad_mask: Literal["exact", "eos_as_pad"] = "exact"
+    """Attention sees every token of a row, or not those that look like padding where padding is
+    found by its id: the pad token, or else the end token, which closes earlier turns of a chat;
+    eos_as_pad is the mask of open-unlearning and of the models and logs published with it."""
     system: str | None = None
     """Chat templates: a system prompt before every question, such as You are a helpful assistant.;
     null leaves it to the template."""
@@ -184,6 +188,9 @@ class Evaluation(_Section):
     reference: str | None = None
     """What forget quality and privleak are measured against: the log or the run of a model that
     never saw the forget rows; null takes the gold model where there is one."""
+    grad_norm: StrictBool = False
+    """Also attack membership by the norm of each item's gradient: a backward pass for each item of
+    two panels, for the log (`tofu` with its holdout file, `muse`, own files with `holdout`)."""
 
 
 class Watch(_Section):

@@ -16,6 +16,7 @@ from unilogit_jax.data.name_swap import SwappedRows, mean_log_odds, swap_names
 from unilogit_jax.data.names import draw_names, name_spans
 from unilogit_jax.data.ngram import ngram_log_odds
 from unilogit_jax.data.packing import Packing, pack
+from unilogit_jax.data.pad_mask import PadMask, unseen_token
 from unilogit_jax.data.prompts import (
     Template,
     encode_example,
@@ -48,6 +49,7 @@ __all__ = [
     "Example",
     "Packing",
     "PackingWish",
+    "PadMask",
     "Panel",
     "Probe",
     "Rows",
@@ -87,4 +89,5 @@ __all__ = [
     "texts_of",
     "train_tokenizer",
     "unlearning_batches",
+    "unseen_token",
 ]

@@ -30,6 +30,7 @@ def assemble(
     """
     length = max(rows.length for rows, _, _ in parts)
     tokens, labels, lengths, references = _gather(parts, length)
+    unseen = _unseen(parts, tokens)
     count = len(tokens)
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), (count, length))
     real = positions < lengths[:, None]
@@ -43,6 +44,8 @@ def assemble(
     }
     if partners is not None:
         arrays["partners"] = np.where(real, partners[:, None], 0)
+    if unseen is not None:
+        arrays["unseen"] = real & unseen
     return Batch(**arrays, **references, num_segments=count + 1)
 
 
@@ -62,6 +65,7 @@ def assemble_packed(
 
     """
     tokens, labels, lengths, references = _gather(parts, max(r.length for r, _, _ in parts))
+    unseen = _unseen(parts, tokens)
     places, rows = pack(lengths, packing.length)
     assert rows <= packing.rows, "the plan was made for other updates"
     shape = (packing.rows, packing.length)
@@ -88,6 +92,8 @@ def assemble_packed(
     }
     if partners is not None:
         arrays["partners"] = put(np.broadcast_to(partners[:, None], real.shape), 0)
+    if unseen is not None:
+        arrays["unseen"] = put(unseen, 0)
     packed: dict[str, Any] = {name: put(x, 0) for name, x in references.items()}
     return Batch(**arrays, **packed, num_segments=count + 1)
 
@@ -109,6 +115,13 @@ def _gather(
 
         found[name] = np.concatenate([of(part) for part in parts])
     return tokens, labels, lengths, found
+
+
+def _unseen(parts: Sequence[Part], tokens: np.ndarray) -> np.ndarray | None:
+    """Where the gathered examples hold a token that is not to be seen; None: they have none."""
+    marks = [np.full(len(at), -1 if (x := rows.unseen) is None else x) for rows, at, _ in parts]
+    each = np.concatenate(marks)[:, None]
+    return None if (each < 0).all() else tokens == each
 
 
 def _widen(values: np.ndarray, length: int, fill: int) -> np.ndarray:

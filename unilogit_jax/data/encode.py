@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from unilogit_jax.data.examples import Example, Probe
+from unilogit_jax.data.pad_mask import padding_token
 from unilogit_jax.data.prompts import Template, encode_example, encode_probe
 from unilogit_jax.data.tokenizer import Tokenizer
 from unilogit_jax.errors import DataError
@@ -25,6 +26,8 @@ class Rows:
     tokens: Int[np.ndarray, "B L"]
     labels: Int[np.ndarray, "B L"]
     lengths: Int[np.ndarray, " B"]
+    unseen: int | None = None
+    """A token that no other position attends to, wherever it stands (see `unseen_token`)."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -45,7 +48,15 @@ class Rows:
 
         tokens = join(self.tokens, more.tokens, 0)  # nobody looks at padded positions
         labels = join(self.labels, more.labels, IGNORE)
-        return Rows(tokens, labels, np.concatenate([self.lengths, more.lengths]))
+        lengths = np.concatenate([self.lengths, more.lengths])
+        return Rows(tokens, labels, lengths, self.unseen)
+
+    def some(self, numbers: Sequence[int]) -> "Rows":
+        """The rows of these numbers, as long as the longest of them (rounded up to 8)."""
+        at = np.asarray(numbers, np.int64)
+        length = -(-int(self.lengths[at].max()) // 8) * 8
+        arrays = self.tokens[at, :length], self.labels[at, :length], self.lengths[at]
+        return Rows(*arrays, self.unseen)
 
 
 def encode(
@@ -130,8 +141,7 @@ def rows_of(tokenizer: Tokenizer, encoded: Sequence[Sequence[int]]) -> Rows:
     """Rows of these ids, as long as the longest, rounded up to 8; without labels yet."""
     longest = max(map(len, encoded))
     shape = (len(encoded), -(-longest // 8) * 8)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    tokens = np.full(shape, pad, np.int32)
+    tokens = np.full(shape, padding_token(tokenizer), np.int32)
     for row, ids in zip(tokens, encoded, strict=True):
         row[: len(ids)] = ids
     labels = np.full(shape, IGNORE, np.int32)

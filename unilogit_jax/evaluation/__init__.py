@@ -3,7 +3,7 @@
 
 from unilogit_jax.evaluation.evaluator import Answer, Evaluator
 from unilogit_jax.evaluation.forced import Scores, make_scorer
-from unilogit_jax.evaluation.grad_norms import gradient_norms
+from unilogit_jax.evaluation.grad_norms import gradient_norms, make_gradient_norms
 from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.evaluation.suites import SUITES, Suite
 from unilogit_jax.evaluation.summary import MEANINGS, Meaning, summarize
@@ -19,6 +19,7 @@ __all__ = [
     "Scores",
     "Suite",
     "gradient_norms",
+    "make_gradient_norms",
     "make_scorer",
     "summarize",
 ]

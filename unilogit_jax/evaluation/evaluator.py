@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from unilogit_jax import metrics
 from unilogit_jax.data import (
+    PadMask,
     Panel,
     Probe,
     Task,
@@ -19,10 +20,15 @@ from unilogit_jax.data import (
     end_ids,
     probe_prompt,
     text_ids,
+    unseen_token,
 )
 from unilogit_jax.data.encode import Template
+from unilogit_jax.errors import DataError
 from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.grad_norms import make_gradient_norms
+from unilogit_jax.evaluation.item_scores import rouge_scores, token_scores
 from unilogit_jax.evaluation.items import Evaluation, Item
+from unilogit_jax.evaluation.membership import sides_of
 from unilogit_jax.models import apply_fn, generate
 from unilogit_jax.types import IGNORE
 
@@ -54,11 +60,13 @@ class Evaluator:
         *,
         mesh: Mesh,
         template: Template = "auto",
+        pad_mask: PadMask = "exact",
         system: str | None = None,
         max_length: int = 512,
         max_new_tokens: int = 64,
         max_items: int | None = None,
         batch_size: int = 64,
+        grad_norm: bool = False,
     ):
         self._model = model
         self._tokenizer = tokenizer
@@ -66,8 +74,18 @@ class Evaluator:
         self._batch_size = batch_size
         self._system = system
         self._template: Template = template
+        self._unseen = unseen_token(tokenizer, pad_mask)
         self._ends = end_ids(tokenizer, template=template, system=system)
         self._suite = task.suite
+        self._attacked = sides_of(panel.name for panel in task.panels) or ()
+        if grad_norm and not self._attacked:
+            raise DataError(
+                "eval.grad_norm compares gradients on rows to forget with those on rows that no "
+                f"model has seen, and {task.name} has none of these here. Leave it false, or take "
+                "TOFU with its holdout file, MUSE, or your own files with data.holdout."
+            )
+        self._norms = make_gradient_norms(apply_fn(model), mesh=mesh) if grad_norm else None
+        self._reads_tokens = bool(task.suite or self._attacked)
         self._score = make_scorer(
             apply_fn(model), batch_size=batch_size, mesh=mesh, moments=bool(task.suite)
         )
@@ -75,7 +93,7 @@ class Evaluator:
         self.probes = tuple(map(self._cut, _first(task.probes, max_items)))
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
-        self._rows = encode_probes(tokenizer, answered, **options)
+        self._rows = replace(encode_probes(tokenizer, answered, **options), unseen=self._unseen)
         counts = [len(self._texts(probe)) for probe in self.probes]
         ends = np.cumsum(counts).tolist()
         self._of_probe = [range(end - n, end) for end, n in zip(ends, counts, strict=True)]
@@ -83,21 +101,32 @@ class Evaluator:
         self._seen = None
         if task.retain and not task.documents:
             stride = max(1, len(task.retain) // min(SEEN_ROWS, max_items or SEEN_ROWS))
-            self._seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
+            self._seen = replace(seen, unseen=self._unseen)
         self._asked = self._questions()
 
-    def __call__(self, params: Any) -> Evaluation:
-        """Measures the weights."""
+    def __call__(self, params: Any, *, grad_norm: bool = True) -> Evaluation:
+        """Measures the weights.
+
+        Args:
+          params: the weights.
+          grad_norm: False leaves gradient norms out, where the evaluator is made to find them.
+
+        """
         scores = self._score(params, self._rows)
+        norms = self._gradient_norms(params) if grad_norm else {}
         seen = self._score(params, self._seen).exact.mean() if self._seen is not None else np.nan
         answers = self._answers(params, scores)
         rouges = _rouges(self.probes, answers)
         items = []
         for number, (probe, rows) in enumerate(zip(self.probes, self._of_probe, strict=True)):
             item = _item(probe, rows, scores, answers.get(number), rouges.get(number))
-            if self._suite:
-                text = self._decode(rows.start) if rows else ""
-                more = {**_of_tokens(probe, rows, scores, text), **_of_rouge(rouges.get(number))}
+            if self._reads_tokens:
+                more = rouge_scores(rouges.get(number))
+                if rows:
+                    more |= token_scores(probe, rows.start, scores, self._decode(rows.start))
+                if number in norms:
+                    more["mia_gradnorm"] = norms[number]
                 item = replace(item, scores=more)
             items.append(item)
         return Evaluation(tuple(items), float(seen), self._suite)
@@ -123,6 +152,7 @@ class Evaluator:
             stop_ids=self._ends,
             begun=begun,
             batch_size=self._batch_size,
+            unseen=self._unseen,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
@@ -174,14 +204,22 @@ class Evaluator:
 
         The pass has said so already; a memorised answer costs no step of generation.
         """
-        if not (rows := self._of_probe[number]):
-            return []
+        if not (rows := self._of_probe[number]) or self._unseen is not None:
+            return []  # where tokens are hidden, positions in an answer are not those of the pass
         row = rows.start
         tokens = self._rows.tokens[row, : self._rows.lengths[row]].tolist()
         if tokens[: len(prompt)] != list(prompt):
             return []  # the tokenizer joins the prompt's end and the answer's beginning
         missed = np.flatnonzero(~scores.hits[row])
         return tokens[len(prompt) :][: missed[0] if len(missed) else None]
+
+    def _gradient_norms(self, params: Any) -> dict[int, float]:
+        """Of the true answers of the panels that attacks compare, by the number of the probe."""
+        if self._norms is None:
+            return {}
+        numbers = [n for n, probe in enumerate(self.probes) if probe.group in self._attacked]
+        norms = self._norms(params, self._rows.some([self._of_probe[n].start for n in numbers]))
+        return dict(zip(numbers, norms.tolist(), strict=True))
 
     def _decode(self, row: int) -> str:
         """The supervised tokens of a scored row as text."""
@@ -205,6 +243,7 @@ def _item(
 ) -> Item:
     """What the model does with one probe, whose texts are these rows of the pass."""
     nll = [float(scores.nll[row]) for row in rows]
+    tokens = [len(scores.logprobs[row]) for row in rows]
     wrong = nll[len(nll) - len(probe.wrong) :] if nll else []
     return Item(
         group=probe.group,
@@ -221,33 +260,9 @@ def _item(
         kind=probe.kind,
         name=probe.name,
         others=probe.answers,
+        tokens=tokens[0] if tokens else None,
+        wrong_tokens=tuple(tokens[len(tokens) - len(wrong) :]),
     )
-
-
-def _of_tokens(probe: Probe, rows: range, scores: Scores, text: str) -> dict[str, float]:
-    """What the tokens of the true answer, whose text this is, say of memory and membership."""
-    if not rows:
-        return {}
-    row = rows.start
-    hits, logprobs, nll = scores.hits[row], scores.logprobs[row], float(scores.nll[row])
-    ends = probe.question is not None and not probe.literal
-    published = metrics.extraction_strength(hits, variant="open_unlearning")
-    return {
-        "exact_memorization": metrics.exact_memorization(hits, end_token=ends),
-        "extraction_strength": published,
-        "extraction_strength_exact": metrics.extraction_strength(hits, end_token=ends),
-        "mia_loss": nll,
-        "mia_zlib": metrics.zlib_score(nll, text),
-        "mia_min_k": metrics.min_k(logprobs),
-        "mia_min_k_plus_plus": metrics.min_k_plus_plus(
-            logprobs, scores.means[row], scores.variances[row]
-        ),
-    }
-
-
-def _of_rouge(rouge: metrics.Rouge | None) -> dict[str, float]:
-    names = ("rouge1_recall", "rougeL_f1")
-    return {} if rouge is None else {name: getattr(rouge, name) for name in names}
 
 
 def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int, metrics.Rouge]:

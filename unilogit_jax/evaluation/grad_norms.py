@@ -38,6 +38,19 @@ def gradient_norms(
 
     Reference: Wang et al. 2024, arXiv:2402.03300; the mean over tensors is open-unlearning's.
     """
+    return make_gradient_norms(apply_fn, mesh=mesh)(params, rows)
+
+
+def make_gradient_norms(
+    apply_fn: Callable[[Any, Batch], ModelOutput], *, mesh: Mesh
+) -> Callable[[Any, Rows], Float[np.ndarray, " B"]]:
+    """Compiles the backward pass once; the function it returns is `gradient_norms` of any weights.
+
+    Args:
+      apply_fn: the model, `(params, batch) -> ModelOutput`.
+      mesh: where to run.
+
+    """
     # Rows are divided over devices, so that many copies of the example make one batch.
     copies = mesh.shape["data"] * mesh.shape["fsdp"]
 
@@ -53,12 +66,15 @@ def gradient_norms(
 
         return _mean_norm(jax.grad(loss)(params))
 
-    found = []
-    for row in range(len(rows)):
-        picked = np.full(copies, row)
-        batch = assemble([(rows, picked, {})], np.full(copies, RETAIN, np.int32))
-        found.append(fetch(norm(params, put_batch(batch, mesh))))
-    return np.array(found, np.float64)
+    def measure(params: Any, rows: Rows) -> np.ndarray:
+        found = []
+        for row in range(len(rows)):
+            picked = np.full(copies, row)
+            batch = assemble([(rows, picked, {})], np.full(copies, RETAIN, np.int32))
+            found.append(fetch(norm(params, put_batch(batch, mesh))))
+        return np.array(found, np.float64)
+
+    return measure
 
 
 def _mean_norm(gradient: dict[str, Any]) -> Array:

@@ -29,7 +29,11 @@ class Item:
     others: tuple[str, ...] = ()
     """Further true answers."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Further numbers by name, those that the benchmark's suite reads."""
+    """Further numbers by name, those that a suite or an attack on membership reads."""
+    tokens: int | None = None
+    """How many tokens of the true answer `nll` is the mean of."""
+    wrong_tokens: tuple[int, ...] = ()
+    """The same of each of `wrong_nll`."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from unilogit_jax import metrics
 from unilogit_jax.evaluation.items import Evaluation, Item
+from unilogit_jax.evaluation.membership import membership_numbers
 from unilogit_jax.evaluation.suites import SUITES, Log
 
 
@@ -143,7 +144,7 @@ MEANINGS: dict[str, Meaning] = {
     "truthfulqa": Meaning(
         "TruthfulQA",
         "higher",
-        "RWKU: share of questions where the best answer is likelier per token than every false one",
+        "RWKU: share of questions where the best answer as a whole is likelier than each false one",
     ),
     "triviaqa": Meaning(
         "TriviaQA",
@@ -177,9 +178,12 @@ def summarize(
       A subset of the keys of `MEANINGS`.
 
     """
-    numbers = _own_numbers(evaluation, reference if isinstance(reference, Evaluation) else None)
+    gold = reference if isinstance(reference, Evaluation) else None
+    numbers = _own_numbers(evaluation, gold)
     if evaluation.suite:
         numbers |= SUITES[evaluation.suite].numbers(evaluation, reference)
+    else:
+        numbers |= membership_numbers(evaluation, gold)
     return {name: float(numbers[name]) for name in MEANINGS if name in numbers}
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a model's answers: pure functions of NumPy arrays and strings."""
 
-from unilogit_jax.metrics.fluency import compression_ratio, ngram_entropy
+from unilogit_jax.metrics.fluency import compression_ratio, ngram_entropy, nltk_words
 from unilogit_jax.metrics.logs import items_of, summarize_muse_log, summarize_tofu_log, truth_ratios
 from unilogit_jax.metrics.membership import (
     auc,
@@ -49,6 +49,7 @@ __all__ = [
     "min_k_plus_plus",
     "model_utility",
     "ngram_entropy",
+    "nltk_words",
     "normalised_probability",
     "privleak",
     "probability",

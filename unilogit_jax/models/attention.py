@@ -51,6 +51,35 @@ def look(
     )
 
 
+def hide(
+    segments: Int[Array, "B L"], unseen: Bool[Array, "B L"]
+) -> tuple[Int[Array, "B L"], Int[Array, "B L"]]:
+    """Segments of queries and of keys where some tokens of texts are seen by no other.
+
+    An unseen token itself sees what is visible before it, as with a mask over keys alone. Where
+    that is nothing, at the beginning of a text, it sees itself and the unseen ones before it: with
+    nothing at all in sight, attention has no value.
+
+    Args:
+      segments: of every token, 1 or more; 0 is padding.
+      unseen: the tokens to hide.
+
+    Returns:
+      Two arrays like `segments`; unseen keys have their text's number with a minus.
+
+    Example:
+      >>> text = jnp.array([[1, 1, 1, 2]]), jnp.array([[True, False, True, False]])
+      >>> [side.tolist() for side in hide(*text)]
+      [[[-1, 1, 1, 2]], [[-1, 1, -1, 2]]]
+
+    """
+    keys = jnp.where(unseen, -segments, segments)
+    columns = jnp.arange(segments.shape[1])[None, :]
+    last = jax.lax.cummax(jnp.where(unseen, -1, columns), axis=1)
+    within = jnp.take_along_axis(segments, jnp.maximum(last, 0), axis=1) == segments
+    return jnp.where((last >= 0) & within, segments, keys), keys
+
+
 def attention(
     query: Float[Array, "B L H head_dim"],
     key: Float[Array, "B S K head_dim"],
@@ -103,6 +132,7 @@ def attention(
             key,
             value,
             segments=sight.query_segments,
+            key_segments=sight.key_segments,
             window=sight.window,
             scale=scale,
             softcap=softcap,

@@ -96,7 +96,8 @@ def apply_fn(model: Model) -> Callable[[Params, Batch], ModelOutput]:
     """The model, or two read as one, as a pure function of parameters and a packed batch."""
 
     def apply(params: Params, batch: Batch) -> ModelOutput:
-        output = model.apply({"params": params}, batch.tokens, batch.segments, batch.positions)
+        text = batch.tokens, batch.segments, batch.positions
+        output = model.apply({"params": params}, *text, unseen=batch.unseen)
         assert isinstance(output, ModelOutput)
         return output
 

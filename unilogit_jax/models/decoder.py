@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from unilogit_jax.models.attention import Sight, look
+from unilogit_jax.models.attention import Sight, hide, look
 from unilogit_jax.models.cache import Cache
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.layer import Layer, Norm, parameter
@@ -58,6 +58,7 @@ class Decoder(nn.Module):
         segments: Int[Array, "B L"] | None = None,
         positions: Int[Array, "B L"] | None = None,
         cache: Cache | None = None,
+        unseen: Bool[Array, "B L"] | None = None,
     ) -> ModelOutput | tuple[ModelOutput, Cache]:
         """Hidden states of every position and the head.
 
@@ -66,6 +67,7 @@ class Decoder(nn.Module):
           segments: a token sees earlier ones of its own segment; 0 is padding. Default: all 1.
           positions: place of each token in its text. Default: counted from the row's beginning.
           cache: keys and values of earlier tokens of the same rows; the new ones are added.
+          unseen: tokens that no other token sees, now or later; they keep their positions.
 
         Returns:
           The output, with hidden [B, L, D] after the final norm, or that of the last layer of
@@ -76,16 +78,20 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.index
         if positions is None:
             positions = (start + jnp.arange(length))[None, :]
-        key_segments = segments
+        if segments is None and (cache is not None or unseen is not None):
+            segments = jnp.ones_like(tokens)
+        query_segments = key_segments = segments
+        if segments is not None and unseen is not None:
+            query_segments, key_segments = hide(segments, unseen)
         if cache is not None:
-            segments = jnp.ones_like(tokens) if segments is None else segments
+            assert key_segments is not None
             key_segments = jax.lax.dynamic_update_slice(
-                cache.segments, segments.astype(cache.segments.dtype), (0, start)
+                cache.segments, key_segments.astype(cache.segments.dtype), (0, start)
             )
             cache = dataclasses.replace(cache, segments=key_segments)
         kinds = {config.is_local(i) for i in range(config.layers)}
         sights = {
-            local: look(segments, key_segments, start, config.window if local else None)
+            local: look(query_segments, key_segments, start, config.window if local else None)
             for local in kinds
         }
         tables = {local: self._rotary(positions, segments, local) for local in kinds}

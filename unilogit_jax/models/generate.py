@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key, UInt32
+from jaxtyping import Array, Bool, Int, Key, UInt32
 
 from unilogit_jax.errors import ConfigError, DataError
 from unilogit_jax.models.build import Params
@@ -39,6 +39,7 @@ def generate(
     seed: int = 0,
     cache_dtype: str | None = None,
     unroll: bool | None = None,
+    unseen: int | None = None,
 ) -> list[list[int]]:
     """The next tokens of every prompt: the most likely ones, or drawn at a temperature.
 
@@ -70,6 +71,8 @@ def generate(
       unroll: compile the layers one after another, with weights of their own, instead of as a
         loop that copies each layer's weights out of their stack: quicker steps for a longer
         compilation and a second copy of the weights. None: on CPUs only.
+      unseen: a token of prompts that no other one sees and that takes no place of its own: the
+        next has the place after the last one that is seen. None: all tokens are seen.
 
     Returns:
       For each prompt, in the order given, its new tokens; the stop id is kept if it was produced.
@@ -107,6 +110,7 @@ def generate(
     for first in range(0, len(order), rows):
         chosen = order[first : first + rows]
         tokens, segments = left_pad([known[i] for i in chosen], rows, most)
+        hidden = None if unseen is None else (tokens == unseen) & (segments > 0)
         new = _answer(
             model,
             weights,
@@ -120,6 +124,7 @@ def generate(
             sampling=sampling,
             slots=-(-max_new_tokens // BUCKET) * BUCKET,
             cache_dtype=cache_dtype,
+            unseen=hidden,
         )
         for i, row in zip(chosen, np.asarray(new), strict=False):
             answers[i] += row[row >= 0].tolist()
@@ -141,14 +146,16 @@ def _answer(
     sampling: dict[str, Any] | None,
     slots: int,
     cache_dtype: str | None,
+    unseen: Bool[Array, "B L"] | None = None,
 ) -> Int[Array, "B slots"]:
     """The new tokens of every row, -1 after its end; rows of padding only have none."""
-    rows, length = tokens.shape
-    lengths = segments.sum(axis=1)
+    (rows, length), empty = tokens.shape, segments.sum(axis=1) == 0
+    places = segments if unseen is None else jnp.where(unseen, 0, segments)
+    lengths = places.sum(axis=1)
     keys = jax.vmap(partial(_row_key, jax.random.key(seed)))(numbers)
 
-    def forward(tokens, segments, positions, cache, step):
-        made = model.apply({"params": weights}, tokens, segments, positions, cache)
+    def forward(tokens, segments, positions, cache, step, unseen=None):
+        made = model.apply({"params": weights}, tokens, segments, positions, cache, unseen)
         output, cache = cast(tuple[ModelOutput, Any], made)
         logits = (output.head if head is None else head).logits(output.hidden[:, -1])
         if sampling is None:
@@ -164,9 +171,9 @@ def _answer(
     cache = cache_for(model, rows=rows, length=length, dtype=cache_dtype)
     if head is not None:  # layers lie apart, see `_weights`
         cache = cache.apart()
-    positions = jnp.maximum(jnp.arange(length)[None, :] - (length - lengths)[:, None], 0)
-    token, cache = forward(tokens, segments, positions, cache, 0)
-    new, done = put(jnp.full((rows, slots), -1, token.dtype), 0, token, lengths == 0)
+    positions = jnp.maximum(jnp.cumsum(places, axis=1) - 1, 0)
+    token, cache = forward(tokens, segments, positions, cache, 0, unseen)
+    new, done = put(jnp.full((rows, slots), -1, token.dtype), 0, token, empty)
 
     def goes_on(state):
         _, _, done, _, cache = state

@@ -8,7 +8,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.models.cache import Cache, make_cache
@@ -102,6 +102,7 @@ class GenericDecoder:
         segments: Int[Array, "B L"] | None = None,
         positions: Int[Array, "B L"] | None = None,
         cache: Caches | None = None,
+        unseen: Bool[Array, "B L"] | None = None,
     ) -> Any:
         """As `Decoder.apply`.
 
@@ -117,6 +118,7 @@ class GenericDecoder:
                 segments,
                 positions,
                 None if cache is None else getattr(cache, name),
+                unseen,
             )
             for name in PARTS
         ]

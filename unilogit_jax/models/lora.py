@@ -168,7 +168,8 @@ def lora_apply_fn(model: Decoder, lora: Lora) -> Callable[..., ModelOutput]:
     ) -> ModelOutput:
         variables = {"params": params, "lora": scaled(adapters, lora)}
         rngs = None if key is None else {"lora": key}
-        output = model.apply(variables, batch.tokens, batch.segments, batch.positions, rngs=rngs)
+        text = batch.tokens, batch.segments, batch.positions
+        output = model.apply(variables, *text, unseen=batch.unseen, rngs=rngs)
         assert isinstance(output, ModelOutput)
         return output
 

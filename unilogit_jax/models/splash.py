@@ -30,6 +30,7 @@ def splash_attention(
     value: Float[Array, "B L K head_dim"],
     *,
     segments: Int[Array, "B L"] | None = None,
+    key_segments: Int[Array, "B L"] | None = None,
     window: int | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -46,6 +47,7 @@ def splash_attention(
       key: rotated keys; H must be a multiple of K (grouped queries).
       value: values.
       segments: segment of every token; padding (0) sees padding. None: every row is one text.
+      key_segments: segment of every token as the others see it; None: the same.
       window: tokens seen at most, the present one included.
       scale: of the scores; None means head_dim^-1/2.
       softcap: scores become cap tanh(score / cap) before the mask.
@@ -67,17 +69,22 @@ def splash_attention(
     factor = width**-0.5 if scale is None else scale
     query = (query.astype(jnp.float32) * factor).astype(query.dtype)
     run = partial(_attend, window=window, softcap=softcap, interpret=interpret)
+    key_segments = segments if key_segments is None else key_segments
     if mesh is None:
-        return run(query, key, value, segments)
+        return run(query, key, value, segments, key_segments)
     key, value = (_repeat(x, heads, mesh.shape["tensor"]) for x in (key, value))
     queries = partition_spec(("batch", None, "heads", None), query.shape, mesh)
     keys = partition_spec(("batch", None, "kv_heads", None), key.shape, mesh)
     rows = partition_spec(("batch", None), query.shape[:2], mesh)
     # The kernel does not say over which axes its results vary, so that check must be off.
     divided = jax.shard_map(
-        run, mesh=mesh, in_specs=(queries, keys, keys, rows), out_specs=queries, check_vma=False
+        run,
+        mesh=mesh,
+        in_specs=(queries, keys, keys, rows, rows),
+        out_specs=queries,
+        check_vma=False,
     )
-    return divided(query, key, value, segments)
+    return divided(query, key, value, segments, key_segments)
 
 
 def takes_precision(dtype: Any) -> bool:
@@ -109,6 +116,7 @@ def _attend(
     key: Float[Array, "B L K head_dim"],
     value: Float[Array, "B L K head_dim"],
     segments: Int[Array, "B L"] | None,
+    key_segments: Int[Array, "B L"] | None,
     *,
     window: int | None,
     softcap: float | None,
@@ -129,8 +137,8 @@ def _attend(
         interpret=interpret,
     )
     ids = None
-    if segments is not None:
-        ids = splash.SegmentIds(q=pad(segments), kv=pad(segments))
+    if segments is not None and key_segments is not None:
+        ids = splash.SegmentIds(q=pad(segments), kv=pad(key_segments))
     mixed = jax.vmap(kernel)(*(pad(x).swapaxes(1, 2) for x in (query, key, value)), ids)
     return cast(Array, mixed).swapaxes(1, 2)[:, :length]
 

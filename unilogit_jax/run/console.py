@@ -63,6 +63,10 @@ class Console:
         self._bars: Any = None
         self._open: list[Stage] = []
 
+    def anew(self) -> "Console":
+        """A console of another run that prints where this one does."""
+        return Console(quiet=self._quiet, stream=self._stream)
+
     def log_to(self, log_file: AnyPath) -> None:
         """Logs to this file from now on, beginning with what was said before there was one."""
         self._log = Journal(log_file)
@@ -170,8 +174,8 @@ class Console:
                 self._open[-1].inner_seconds += seconds
             else:
                 self._stop_bars()
-            words = [name, stage._state(), f"{how} {format_seconds(seconds)}"]
-            self._say("  ".join(word for word in words if word))
+            words = name, stage._state(), f"{how} {format_seconds(seconds)}"
+            self._say("  ".join(filter(None, words)))
 
     def _say(self, text: str, *, style: str | None = None) -> None:
         self.log(text)
@@ -189,10 +193,7 @@ class Console:
             self._stream.flush()
 
     def _append(self, line: str) -> None:
-        if self._log is None:
-            self._unlogged.append(line)
-        else:
-            self._log.append(line)
+        (self._unlogged if self._log is None else self._log).append(line)
 
     def _rich(self) -> Any:
         """The rich console; while bars are shown, the one that prints above them."""
@@ -231,8 +232,7 @@ class Stage:
         self.inner_seconds = 0.0
         """Time spent in stages that were opened inside this one."""
         self._console = console
-        self._name = name
-        self._total = total
+        self._name, self._total = name, total
         self._unit = ""
         self._begin = time.monotonic()
         self._shown = self._said = -float("inf")

@@ -99,9 +99,11 @@ class ReferenceCache:
         shapes = [[jax.tree_util.keystr(at), list(x.shape), x.dtype.name] for at, x in leaves]
         rows, *asked = question
         parts = [np.ascontiguousarray(x) for x in (rows.tokens, rows.labels, rows.lengths)]
+        shaped: list[Any] = [[x.shape, x.dtype.name] for x in parts]
+        shaped += [] if rows.unseen is None else [rows.unseen]
         return {
             "weights": _digest([shapes, marks_of(params)]),
-            "rows": _digest([[x.shape, x.dtype.name] for x in parts], *parts),
+            "rows": _digest(shaped, *parts),
             "configuration": _digest([dict(self.model), asked]),
             "version": f"{self.version} {VERSION}",
         }

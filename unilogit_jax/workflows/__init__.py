@@ -14,6 +14,7 @@ from unilogit_jax.workflows.generate import generate
 from unilogit_jax.workflows.harness import evaluate_tasks
 from unilogit_jax.workflows.plan import plan
 from unilogit_jax.workflows.quickstart import quickstart
+from unilogit_jax.workflows.sequence import is_sequence, resume_sequence, unlearn_sequence
 from unilogit_jax.workflows.unlearn import unlearn
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "quickstart",
     "resume",
     "unlearn",
+    "unlearn_sequence",
 ]
 
 
@@ -39,7 +41,7 @@ def resume(
     """Goes on with a run that was stopped, from its newest checkpoints and with its configuration.
 
     Args:
-      path: the run folder.
+      path: the run folder, or that of requests served in turn.
       console: where to print; None prints to standard output.
       profile: traces a few updates of what is still to do.
 
@@ -47,6 +49,8 @@ def resume(
       CheckpointError: the folder is no run, or its newest checkpoint is damaged.
 
     """
+    if agreed(lambda: is_sequence(path)):
+        return resume_sequence(path, console=console, profile=profile)
     run, experiment = open_run(path)
     verb = agreed(lambda: read_json(run.env).get("verb") if run.env.is_file() else "unlearn")
     start = finetune if verb == "finetune" else unlearn

@@ -68,7 +68,7 @@ def _relabelled(rows: Rows, refusals: Rows) -> Rows:
     labels = rows.labels.copy()
     for own, refusal in zip(labels, refusals.labels, strict=True):
         own[own != IGNORE] = np.resize(refusal[refusal != IGNORE], np.sum(own != IGNORE))
-    return Rows(rows.tokens, labels, rows.lengths)
+    return replace(rows, labels=labels)
 
 
 def _given(examples: Sequence[Example], method: Method) -> list[Example]:

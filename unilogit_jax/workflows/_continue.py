@@ -4,6 +4,7 @@
 from unilogit_jax.config import Experiment, Loaded, read_config
 from unilogit_jax.errors import CheckpointError, ConfigError
 from unilogit_jax.paths import AnyPath
+from unilogit_jax.run import RunFolder
 from unilogit_jax.run.ledger import read_ledger
 from unilogit_jax.workflows._runs import is_run, open_run
 
@@ -26,14 +27,18 @@ def continued(path: AnyPath | str, *overrides: str) -> Loaded:
         raise CheckpointError(
             f"{run.path} is not finished ({run.status}): go on with it first, with --resume."
         )
-    start = (f"model.weights={run.path.absolute()}", "model.scratch=null", "eval.gold=false")
-    loaded = read_config(run.config, *start, *overrides)
+    loaded = read_config(run.config, *start_from(run), *overrides)
     if loaded.experiment.data == before.data:
         raise ConfigError(
             f"--continue {run.path}: say what to forget now, such as data.forget=second.jsonl; the "
             "data are those of the run itself."
         )
     return loaded
+
+
+def start_from(run: RunFolder) -> tuple[str, ...]:
+    """Overrides of an experiment that begins with the weights that a run ended with."""
+    return (f"model.weights={run.path.absolute()}", "model.scratch=null", "eval.gold=false")
 
 
 def served_before(experiment: Experiment) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def name_swap_log_odds(
     log_odds = log_odds_under(
         models.apply_fn(prepared.model),
         start,
-        swapped.rows,
+        replace(swapped.rows, unseen=forget.unseen),
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
     )

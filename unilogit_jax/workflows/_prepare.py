@@ -110,11 +110,13 @@ class Prepared:
             self.task,
             mesh=self.mesh,
             template=data.template,
+            pad_mask=data.pad_mask,
             system=data.system,
             max_length=data.max_length,
             max_new_tokens=settings.max_new_tokens,
             max_items=settings.max_items,
             batch_size=settings.batch_size,
+            grad_norm=settings.grad_norm,
         )
 
 

@@ -9,7 +9,16 @@ import numpy as np
 
 from unilogit_jax.benchmarks import BENCHMARKS
 from unilogit_jax.config import Experiment
-from unilogit_jax.data import Example, Rows, Source, Task, Tokenizer, encode_cached, read_examples
+from unilogit_jax.data import (
+    Example,
+    Rows,
+    Source,
+    Task,
+    Tokenizer,
+    encode_cached,
+    read_examples,
+    unseen_token,
+)
 from unilogit_jax.data.requests import with_alternates
 from unilogit_jax.run.caches import token_cache
 
@@ -61,7 +70,7 @@ def encode_some(
 ) -> Rows:
     """Examples or documents as tokens, from the cache if they are there."""
     data = experiment.data
-    return encode_cached(
+    rows = encode_cached(
         tokenizer,
         examples,
         folder=token_cache(),
@@ -71,6 +80,8 @@ def encode_some(
         documents=documents,
         what=what,
     )
+    # Not in the cache: the mask is no part of what is encoded.
+    return replace(rows, unseen=unseen_token(tokenizer, data.pad_mask))
 
 
 def full_rows(count: int, length: int) -> Rows:

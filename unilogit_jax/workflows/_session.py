@@ -53,8 +53,7 @@ def _session(
 ) -> Iterator[tuple[Prepared, RunFolder]]:
     check_same("configuration", f"{dump_config(experiment)}{out}".encode())
     if resume is None:
-        place = from_first(lambda: str(to_path(out or experiment.output.dir).absolute()))
-        check_shared(to_path(place))
+        check_place(experiment, out)
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
         if verb == "unlearn":
@@ -64,7 +63,7 @@ def _session(
     rows, probes = prepared.everything, repr(prepared.task.probes)
     check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)
-    run = _new_run(experiment, out) if resume is None else resume
+    run = new_run(experiment, out) if resume is None else resume
     if is_first():
         console.log_to(run.log)
     console.line(f"run folder: {run.path}")
@@ -72,9 +71,16 @@ def _session(
         console.warn(note)
     if verb == "unlearn" and not prepared.task.retain:
         console.warn(_NOTHING_TO_KEEP)
-    try:
+    with true_status(run, console):
         by_first(lambda: _begin(run, prepared, verb))
         yield prepared, run
+
+
+@contextmanager
+def true_status(run: RunFolder, console: Console) -> Iterator[None]:
+    """Sets a run's status at the end: done, or failed and why."""
+    try:
+        yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
         console.log(traceback.format_exc())
@@ -94,7 +100,13 @@ _NOTHING_TO_KEEP = (
 )
 
 
-def _new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:
+def check_place(experiment: Experiment, out: AnyPath | str | None) -> None:
+    """Refuses a folder for a new run that the processes of a run do not share."""
+    place = from_first(lambda: str(to_path(out or experiment.output.dir).absolute()))
+    check_shared(to_path(place))
+
+
+def new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:
     """Made by the first process; the others learn its name."""
     parent, name = experiment.output.dir, experiment.name
 

@@ -13,7 +13,7 @@ from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console, read_json
 
 SEEDS = ("output.seed", "data.seed")
-_BESIDE = ("output.", "name", "compare", "eval.gold")
+_BESIDE = ("output.", "name", "compare", "eval.gold", "eval.grad_norm")
 """Keys that say nothing about what a model is like."""
 _AROUND = ("before", "gold")
 """Columns of a run that its method has no part in."""

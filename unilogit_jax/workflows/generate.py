@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from unilogit_jax import models
 from unilogit_jax.benchmarks import people_of
 from unilogit_jax.config import Experiment
-from unilogit_jax.data import Tokenizer, end_ids, prompt_ids
+from unilogit_jax.data import Tokenizer, end_ids, prompt_ids, unseen_token
 from unilogit_jax.data.requests import OTHER_ANSWER, TEXTS, fill
 from unilogit_jax.errors import ConfigError, DataError
 from unilogit_jax.hosts import agreed, by_first
@@ -192,6 +192,7 @@ def _drawn(
         max_new_tokens=settings.max_new_tokens,
         stop_ids=end_ids(tokenizer, template=data.template, system=data.system),
         batch_size=settings.batch_size,
+        unseen=unseen_token(tokenizer, data.pad_mask),
         **options,
     )
     return [text.strip() for text in tokenizer.batch_decode(outputs, skip_special_tokens=True)]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from unilogit_jax.evaluation.items import Evaluation
+from unilogit_jax.evaluation.suites._log import reference_attack
 from unilogit_jax.evaluation.suites.muse import muse_log
 from unilogit_jax.evaluation.suites.panels import RWKU, WMDP, means, panel_log
 from unilogit_jax.evaluation.suites.tofu import tofu_log
@@ -31,21 +32,24 @@ class Suite(NamedTuple):
         self, evaluation: Evaluation, reference: Evaluation | Log | None
     ) -> dict[str, float]:
         """The numbers of a run's summary."""
-        found = self._summed(self.log(evaluation), reference)
+        found = self._summed(self.log(evaluation), self._log_of(reference))
         return {self.names[name]: value for name, value in found.items() if name in self.names}
 
     def full_log(
         self, evaluation: Evaluation, reference: Evaluation | Log | None
     ) -> dict[str, Any]:
-        """The log with the numbers that are made of several metrics."""
-        log = self.log(evaluation)
-        found = self._summed(log, reference)
+        """The log with the numbers that are made of several metrics, or of two models."""
+        log, against = self.log(evaluation), self._log_of(reference)
+        log |= reference_attack(log, against)
+        found = self._summed(log, against)
         more = {name: {"agg_value": value} for name, value in found.items() if name not in log}
         return log | more
 
-    def _summed(self, log: Log, reference: Evaluation | Log | None) -> dict[str, float]:
+    def _log_of(self, reference: Evaluation | Log | None) -> Log | None:
+        return self.log(reference) if isinstance(reference, Evaluation) else reference
+
+    def _summed(self, log: Log, against: Log | None) -> dict[str, float]:
         """The numbers of a log; what lacks a reference is left out without a word."""
-        against = self.log(reference) if isinstance(reference, Evaluation) else reference
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return self.summarize(log, against)
 

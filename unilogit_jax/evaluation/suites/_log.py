@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pieces of a published log: metric -> {"agg_value": mean, "value_by_index": items}."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from unilogit_jax.evaluation.items import Item
-from unilogit_jax.metrics import auc
+from unilogit_jax.metrics import auc, items_of
 
 Entry = dict[str, Any]
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+GRADNORM = "mia_gradnorm"
+"""The attack that costs a backward pass for each item, and is there where it was asked for."""
 
 
 def entry(values: Sequence[Entry], key: str) -> Entry:
@@ -55,10 +57,40 @@ def memorization(items: Sequence[Item]) -> dict[str, Entry]:
 
 def attacks(forget: Sequence[Item], holdout: Sequence[Item]) -> dict[str, Entry]:
     """Membership scores of both sides with their AUC."""
-    found = {}
-    for name in ATTACKS:
-        sides = [np.array([item.scores[name] for item in side]) for side in (forget, holdout)]
-        area = auc(*sides)
-        logs = {"forget": scores(sides[0].tolist()), "holdout": scores(sides[1].tolist())}
-        found[name] = logs | {"auc": area, "agg_value": area}
-    return found
+    names = (*ATTACKS, GRADNORM) if GRADNORM in forget[0].scores else ATTACKS
+    sides = forget, holdout
+    return {
+        name: _attack([[item.scores[name] for item in side] for side in sides]) for name in names
+    }
+
+
+def reference_attack(log: Mapping[str, Any], reference: Mapping[str, Any] | None) -> Entry:
+    """The attack that sets each item's loss against another model's.
+
+    a - a_ref,    a the item's mean token nll
+
+    Args:
+      log: of the measured model.
+      reference: the log of a model that never saw the forget rows.
+
+    Returns:
+      `mia_reference` with its sides; nothing where not both logs have the losses of the same number
+      of items.
+
+    """
+    if reference is None or not ("mia_loss" in log and "mia_loss" in reference):
+        return {}
+    sides = []
+    for side in ("forget", "holdout"):
+        own, other = (items_of(x["mia_loss"], side, "score") for x in (log, reference))
+        if len(own) != len(other):
+            return {}
+        sides.append([a - b for a, b in zip(own, other, strict=True)])
+    return {"mia_reference": _attack(sides)}
+
+
+def _attack(sides: Sequence[Sequence[float]]) -> Entry:
+    """The scores of forget and hold-out items, and how well they tell them apart."""
+    forget, holdout = sides
+    area = auc(np.asarray(forget, np.float64), np.asarray(holdout, np.float64))
+    return {"forget": scores(forget), "holdout": scores(holdout), "auc": area, "agg_value": area}
