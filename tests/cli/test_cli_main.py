@@ -133,7 +133,9 @@ def test_verbs_call_their_workflows(calls):
         "quickstart --compare --out d",
         "evaluate r",
         "evaluate m --benchmark tofu --split forget10 --data d eval.seed=5 --reference l --out o",
+        "evaluate b --whp r --alpha 2",
         "ask r one two",
+        "ask r one --whp s",
         "export r o",
         "export r o --stage gold --dtype bfloat16",
         "unlearn --resume r",
@@ -144,7 +146,7 @@ def test_verbs_call_their_workflows(calls):
     assert calls == [
         ("quickstart", (), {"compare": False, "out": None}),
         ("quickstart", (), {"compare": True, "out": Path("d")}),
-        ("evaluate", ("r",), {"out": None}),
+        ("evaluate", ("r",), {"whp": None, "alpha": None, "out": None}),
         (
             "evaluate",
             (
@@ -155,9 +157,11 @@ def test_verbs_call_their_workflows(calls):
                 'eval.reference="l"',
                 "eval.seed=5",
             ),
-            {"out": Path("o")},
+            {"whp": None, "alpha": None, "out": Path("o")},
         ),
-        ("ask", (Path("r"), ["one", "two"]), {}),
+        ("evaluate", ("b",), {"whp": "r", "alpha": 2.0, "out": None}),
+        ("ask", (Path("r"), ["one", "two"]), {"whp": None, "alpha": None}),
+        ("ask", (Path("r"), ["one"]), {"whp": "s", "alpha": None}),
         ("export", ("r", Path("o")), {"stage": None, "dtype": None, "adapter": False}),
         ("export", ("r", Path("o")), {"stage": "gold", "dtype": "bfloat16", "adapter": False}),
         ("resume", (Path("r"),), {"profile": False}),
