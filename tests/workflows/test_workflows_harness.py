@@ -83,6 +83,12 @@ def test_all_models_of_a_run_are_scored_into_its_folder(place, overrides):
     assert main(["evaluate", str(run.path), *tasks]) == 0
     found = json.loads((run.eval / "lm_eval.json").read_text())
     assert list(found) == ["before"] and found["before"]["bakers"]["sample_len"] == 1
+    both = ["--whp", str(run.path), "--alpha", "2", "--out", str(place / "both")]
+    assert main(["evaluate", str(run.path), *tasks, *both]) == 0
+    found = json.loads((place / "both" / "lm_eval.json").read_text())
+    # A model beside itself prefers nothing.
+    assert list(found) == ["before", "whp_decoding"]
+    assert found["whp_decoding"] == found["before"]
 
 
 def test_what_cannot_be_done_is_said(place, capsys, monkeypatch):
