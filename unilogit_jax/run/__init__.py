@@ -6,7 +6,7 @@ from unilogit_jax.run.environment import describe_environment
 from unilogit_jax.run.files import read_json, write_json
 from unilogit_jax.run.folder import RunFolder
 from unilogit_jax.run.metrics import MetricsLog
-from unilogit_jax.run.plots import plot_bars, plot_curves, plot_tradeoff
+from unilogit_jax.run.plots import plot_bars, plot_curves, plot_front, plot_tradeoff
 from unilogit_jax.run.processes import make_console
 from unilogit_jax.run.report import AnswerRow, MetricRow, Report, write_report
 
@@ -22,6 +22,7 @@ __all__ = [
     "make_console",
     "plot_bars",
     "plot_curves",
+    "plot_front",
     "plot_tradeoff",
     "read_json",
     "write_json",

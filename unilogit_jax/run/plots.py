@@ -124,6 +124,52 @@ def plot_tradeoff(
     _save(figure, path)
 
 
+def plot_front(
+    path: AnyPath,
+    points: Mapping[str, tuple[float, float]],
+    *,
+    front: Sequence[str],
+    chosen: str | None,
+    floor: float,
+    titles: tuple[str, str],
+) -> None:
+    """What many settings forget and keep; those that no other beats are joined and named.
+
+    Args:
+      path: the PNG to write.
+      points: name -> (number of what was forgotten, utility); "before" and "gold" are marked.
+      front: names of the settings that no other beats.
+      chosen: the one that was taken, if any.
+      floor: least utility that was asked for, drawn as a line.
+      titles: of the two numbers.
+    """
+    good = {k: (x, y) for k, (x, y) in points.items() if math.isfinite(x) and math.isfinite(y)}
+    figure = _figure(7.0, 5.4)
+    axes = figure.add_subplot()
+    joined = sorted(good[name] for name in front if name in good)
+    axes.plot(*zip(*joined, strict=True), color=_COLOURS[0], linewidth=1.2, zorder=2)
+    for name, (x, y) in good.items():
+        known = name in _FIXED
+        axes.scatter(
+            x,
+            y,
+            s=220 if name in ("gold", chosen) else 60,
+            marker="*" if name == "gold" else "D" if name == chosen else "o",
+            color=_FIXED[name] if known else _COLOURS[0] if name in front else _FAINT,
+            edgecolor=_INK,
+            linewidth=0.6,
+            zorder=3 if known or name in front else 2,
+        )
+    axes.axhline(floor, color=_COLOURS[1], linestyle="--", linewidth=1)
+    axes.set_xlim(*_limits([x for x, _ in good.values()]))
+    axes.set_ylim(*_limits([*(y for _, y in good.values()), floor]))
+    axes.set_xlabel(titles[0])
+    axes.set_ylabel(f"{titles[1]} (dashed: the least asked for)")
+    _tidy(axes, grid="both")
+    label_points(figure, axes, {k: at for k, at in good.items() if k in front or k in _FIXED})
+    _save(figure, path)
+
+
 def plot_curves(path: AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
     """Training curves, one panel per stage: forget and retain NLL where logged, else the loss.
 

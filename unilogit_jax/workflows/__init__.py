@@ -15,6 +15,7 @@ from unilogit_jax.workflows.harness import evaluate_tasks
 from unilogit_jax.workflows.plan import plan
 from unilogit_jax.workflows.quickstart import quickstart
 from unilogit_jax.workflows.sequence import is_sequence, resume_sequence, unlearn_sequence
+from unilogit_jax.workflows.sweep import is_sweep, resume_sweep, sweep
 from unilogit_jax.workflows.unlearn import unlearn
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "plan",
     "quickstart",
     "resume",
+    "resume_sweep",
+    "sweep",
     "unlearn",
     "unlearn_sequence",
 ]
@@ -41,7 +44,7 @@ def resume(
     """Goes on with a run that was stopped, from its newest checkpoints and with its configuration.
 
     Args:
-      path: the run folder, or that of requests served in turn.
+      path: the run folder, or that of requests served in turn, or of a sweep.
       console: where to print; None prints to standard output.
       profile: traces a few updates of what is still to do.
 
@@ -51,6 +54,8 @@ def resume(
     """
     if agreed(lambda: is_sequence(path)):
         return resume_sequence(path, console=console, profile=profile)
+    if agreed(lambda: is_sweep(path)):
+        return resume_sweep(path, console=console)
     run, experiment = open_run(path)
     verb = agreed(lambda: read_json(run.env).get("verb") if run.env.is_file() else "unlearn")
     start = finetune if verb == "finetune" else unlearn

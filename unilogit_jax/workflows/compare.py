@@ -53,20 +53,25 @@ def compare(
 
     """
     console = make_console() if console is None else console
-    columns = _columns([_Run.read(run) for run in runs])
-    spreads = {
-        name: {key: _spread([n[key] for n in found if key in n]) for key in _keys(found)}
-        for name, found in columns.items()
-    }
-    counts = {name: len(found) for name, found in columns.items()}
+    spreads = spreads_of(runs)
+    counts = {name: max(x.runs for x in found.values()) for name, found in spreads.items()}
     rows = [
         [meaning.title, meaning.direction, *(_cell(spread.get(key)) for spread in spreads.values())]
         for key, meaning in MEANINGS.items()
         if any(key in spread for spread in spreads.values())
     ]
-    heads = [f"{name} ({counts[name]})" if counts[name] > 1 else name for name in columns]
+    heads = [f"{name} ({counts[name]})" if counts[name] > 1 else name for name in spreads]
     console.table("means over runs, ± standard deviation", ["metric", "better", *heads], rows)
     return spreads
+
+
+def spreads_of(runs: Sequence[AnyPath | str]) -> dict[str, dict[str, Spread]]:
+    """What `compare` returns, without a word."""
+    columns = _columns([_Run.read(run) for run in runs])
+    return {
+        name: {key: _spread([n[key] for n in found if key in n]) for key in _keys(found)}
+        for name, found in columns.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that come one after another, served in turn, and what is forgotten after each."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from unilogit_jax.config import Experiment, Loaded, read_config
-from unilogit_jax.hosts import agreed, by_first, from_first, is_first
+from unilogit_jax.config import Loaded, read_config
+from unilogit_jax.hosts import agreed, by_first, is_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, read_json, write_json
 from unilogit_jax.workflows._continue import start_from
+from unilogit_jax.workflows._nested import run_at
 from unilogit_jax.workflows._requests import check_requests, request_words
 from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows._session import check_place, new_run, true_status
@@ -108,13 +108,13 @@ def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> Run
         if whole.model.scratch is not None:
             if whole.eval.gold:
                 console.warn("eval.gold is left out: each request would have a gold of its own.")
-            begin = start_from(_run(finetune, folder.path / START, Loaded(whole, ()), console))
+            begin = start_from(run_at(finetune, folder.path / START, Loaded(whole, ()), console))
         asked = [read(begin, request).experiment for request in requests]
         for number, request in enumerate(requests, start=1):
             loaded = read(begin, request)
             measure(folder, loaded.experiment, asked, after=number - 1, console=console)
             console.title(f"request {number} of {len(requests)}: {request}")
-            run = _run(unlearn, folder.path / request_folder(number), loaded, console)
+            run = run_at(unlearn, folder.path / request_folder(number), loaded, console)
             begin = start_from(run)
         last = read(begin, requests[-1]).experiment
         measure(folder, last, asked, after=len(requests), console=console)
@@ -123,19 +123,3 @@ def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> Run
         console.line(f"the last model: {folder.path / request_folder(len(requests))}")
         console.finish()
     return folder
-
-
-def _run(
-    start: Callable[..., RunFolder], place: AnyPath, loaded: Loaded, console: Console
-) -> RunFolder:
-    """A finished run: the one at this place, gone on with if need be, or a new one there."""
-
-    def status() -> str:
-        return RunFolder.open(place).status if (place / "config.yaml").is_file() else ""
-
-    experiment: Experiment = loaded.experiment
-    there = from_first(status)
-    if there == "done":
-        return RunFolder.open(place)
-    how: dict[str, Any] = {"resume": RunFolder.open(place)} if there else {"out": place}
-    return start(experiment, console=console.anew(), notes=loaded.notes, **how)

@@ -10,6 +10,7 @@ from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.run.ledger import write_ledger
+from unilogit_jax.workflows._beside import measured, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._results import Results, show, write_all
@@ -26,6 +27,7 @@ def unlearn(
     resume: RunFolder | None = None,
     console: Console | None = None,
     notes: Sequence[str] = (),
+    beside: RunFolder | None = None,
 ) -> RunFolder:
     """Unlearns as the experiment says and evaluates before and after.
 
@@ -38,6 +40,8 @@ def unlearn(
       resume: go on with this run.
       console: where to print; None prints to standard output.
       notes: warnings to repeat, from reading the configuration.
+      beside: a finished run that began with the same models: these and their numbers are taken from
+        there.
 
     Returns:
       The run folder: summary.json, report.html, checkpoints and the rest.
@@ -55,7 +59,12 @@ def unlearn(
     ) as (prepared, run):
         results = Results(reference=prepared.reference)
         evaluator = prepared.evaluator
-        start = _start_and_gold(prepared, evaluator, results, run, console)
+        if beside is None:
+            start = _start_and_gold(prepared, evaluator, results, run, console)
+        else:
+            start, known = prepared.base, measured(beside, prepared.task.suite)
+            start = start_of(beside, mesh=prepared.mesh) if start is None else start
+            results.evaluations |= known
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
         rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
         stages = [(method, UNLEARN, "after"), *rivals]
