@@ -7,6 +7,9 @@ from itertools import count
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Programs of tests are small and run a few times: compiling them carefully is half of the time. In
+# the environment, for processes that tests start are compared with this one bit by bit.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import numpy as np
@@ -14,8 +17,6 @@ import pytest
 from fake_gcs import FakeGcs
 
 jax.config.update("jax_num_cpu_devices", 8)
-# Programs of tests are small and run a few times: compiling them carefully is half of the time.
-jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -75,10 +75,8 @@ def test_the_front_is_what_no_other_beats():
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, overrides):
     """A sweep of two rates on the toy, stopped in the second run and gone on with."""
-    from conftest import TINY
-
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     patch = pytest.MonkeyPatch()
     patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
@@ -97,7 +95,7 @@ def swept(tmp_path_factory):
 
     patch.setattr(stages, "unlearn_stage", unlearn)
     patch.setattr(stages, "train_stage", train)
-    words = ["sweep", "toy", *TINY, "--over", "unlearn.learning_rate=1e-6,1e-2"]
+    words = ["sweep", "toy", *overrides, "--over", "unlearn.learning_rate=1e-6,1e-2"]
     # Hardly anything was learned in twelve updates, so that any share of it is kept.
     words += ["--utility", "retain_probability", "--floor", "0.001"]
     assert main([*words, "--out", str(folder)]) == 130
