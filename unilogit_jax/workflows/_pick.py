@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which run of several: the best forgetting of those that keep enough, by a rule set before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from unilogit_jax.errors import ConfigError, suggest
@@ -65,8 +65,10 @@ def check_rule(*, utility: str | None, forget: str | None, floor: float) -> None
             raise ConfigError(f"--{option} {name}: no such number.{suggest(name, MEANINGS)}")
 
 
-def make_rule(measured: Numbers, *, utility: str | None, forget: str | None, floor: float) -> Rule:
-    """The rule, with numbers that there are.
+def make_rule(
+    measured: Collection[str], *, utility: str | None, forget: str | None, floor: float
+) -> Rule:
+    """The rule, with numbers that there are: those `measured`, by name.
 
     Raises:
       ConfigError: a number was not measured.
