@@ -24,9 +24,10 @@ def combinations(
       ConfigError: one is not of that form, a key is there twice, or there is one run only.
 
     Example:
-      >>> combinations(["unlearn.steps=10,20"], ["method.name=npo method.beta=0.5"])
-      [('method.name=npo', 'method.beta=0.5', 'unlearn.steps=10'),
-       ('method.name=npo', 'method.beta=0.5', 'unlearn.steps=20')]
+      >>> for words in combinations(["unlearn.steps=10,20"], ["method.name=npo method.beta=0.5"]):
+      ...     print(*words)
+      method.name=npo method.beta=0.5 unlearn.steps=10
+      method.name=npo method.beta=0.5 unlearn.steps=20
 
     """
     axes = [[tuple(words.split()) for words in each]] if each else []
