@@ -133,11 +133,11 @@ def plot_front(
     floor: float,
     titles: tuple[str, str],
 ) -> None:
-    """What many settings forget and keep; those that no other beats are joined and named.
+    """What many settings forget and keep; those that no other beats are joined.
 
     Args:
       path: the PNG to write.
-      points: name -> (number of what was forgotten, utility); "before" and "gold" are marked.
+      points: short name -> (number of what was forgotten, utility); "before" and "gold" are marked.
       front: names of the settings that no other beats.
       chosen: the one that was taken, if any.
       floor: least utility that was asked for, drawn as a line.
@@ -163,10 +163,10 @@ def plot_front(
     axes.axhline(floor, color=_COLOURS[1], linestyle="--", linewidth=1)
     axes.set_xlim(*_limits([x for x, _ in good.values()]))
     axes.set_ylim(*_limits([*(y for _, y in good.values()), floor]))
-    axes.set_xlabel(titles[0])
-    axes.set_ylabel(f"{titles[1]} (dashed: the least asked for)")
+    axes.set_xlabel(literal(titles[0]))
+    axes.set_ylabel(f"{titles[1]}      dashed: the least asked for")
     _tidy(axes, grid="both")
-    label_points(figure, axes, {k: at for k, at in good.items() if k in front or k in _FIXED})
+    label_points(figure, axes, good)
     _save(figure, path)
 
 

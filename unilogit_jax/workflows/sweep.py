@@ -152,19 +152,26 @@ def _tell(
     rule = make_rule(before, **asked)
     best, chosen = front(rule, settings, gold), pick(rule, settings, before, gold)
     shown = [rule.forget, rule.utility, *(key for key in _BESIDE if key in before)]
-    order = [*sorted(settings, key=lambda n: rule.remains(means[n], gold)), "before", "gold"]
+    order = sorted(settings, key=lambda n: rule.remains(means[n], gold))
+    # Settings have long names; in the picture they are numbers.
+    numbered = {name: str(number) for number, name in enumerate(order, start=1)}
     rows = [
-        [name, *(str(spreads[name].get(key, "-")) for key in shown), _mark(name, best, chosen)]
-        for name in order
+        [
+            numbered.get(name, ""),
+            name,
+            *(str(spreads[name].get(key, "-")) for key in shown),
+            _mark(name, best, chosen),
+        ]
+        for name in (*order, "before", "gold")
         if name in spreads
     ]
     heads = [MEANINGS[key].title for key in shown]
-    console.table("means over seeds, best forgetting first", ["setting", *heads, ""], rows)
+    console.table("means over seeds, best forgetting first", ["", "setting", *heads, ""], rows)
     console.title(_choice(rule, chosen, before))
     flat = {f"{n}.{key}": x for n, numbers in means.items() for key, x in numbers.items()}
     found = {"taken": chosen, "front": best, "rule": rule.as_dict(), **flat}
     by_first(lambda: write_json(folder.summary, found))
-    by_first(lambda: _draw(folder, rule, means, best, chosen))
+    by_first(lambda: _draw(folder, rule, means, numbered, best, chosen))
     console.line(f"numbers: {folder.summary}")
     console.line(f"picture: {folder.path / PICTURE}")
 
@@ -184,14 +191,16 @@ def _draw(
     folder: RunFolder,
     rule: Rule,
     means: Mapping[str, Mapping[str, float]],
+    numbered: Mapping[str, str],
     best: Sequence[str],
     chosen: str | None,
 ) -> None:
+    legend = "".join(f"\n{numbered[name]}: {name}" for name in best)
     plot_front(
         folder.path / PICTURE,
-        {name: (n[rule.forget], n[rule.utility]) for name, n in means.items()},
-        front=best,
-        chosen=chosen,
+        {numbered.get(name, name): (n[rule.forget], n[rule.utility]) for name, n in means.items()},
+        front=[numbered[name] for name in best],
+        chosen=None if chosen is None else numbered[chosen],
         floor=rule.floor * means["before"][rule.utility],
-        titles=(MEANINGS[rule.forget].title, MEANINGS[rule.utility].title),
+        titles=(f"{MEANINGS[rule.forget].title}{legend}", MEANINGS[rule.utility].title),
     )
