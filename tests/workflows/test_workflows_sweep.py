@@ -171,6 +171,22 @@ def test_what_cannot_end_well_is_refused_before_anything_is_written(
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_run_inherits_nothing_from_the_one_before(tmp_path, overrides, monkeypatch):
+    module, methods = importlib.import_module("unilogit_jax.workflows.sweep"), []
+
+    def note(start, place, loaded, console, **options):
+        methods.append(loaded.experiment.method)
+        return importlib.import_module("unilogit_jax.run").RunFolder(place)
+
+    monkeypatch.setattr(module, "run_at", note)
+    monkeypatch.setattr(module, "spreads_of", lambda runs: {"before": {KEPT: 1.0, LIKELY: 1.0}})
+    monkeypatch.setattr(module, "_tell", lambda *args: None)
+    each = ["method.name=npo method.beta=0.5", "method.tau=0.01", "method.name=npo"]
+    sweep("toy", *overrides, each=each, out=tmp_path / "sweep")
+    assert [method.name for method in methods] == ["npo", "unilogit", "npo"]
+    assert methods[0].beta == 0.5 and methods[1].tau == 0.01 and methods[2].beta == 0.1
+
+
 def test_a_sweep_is_gone_on_with_by_its_folder_alone(capsys):
     assert main(["sweep", "toy", "--resume", "somewhere"]) == 2
     assert "drop all else" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from unilogit_jax.config import Loaded, read_config
+from unilogit_jax.config import read_config
 from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.hosts import agreed, by_first, is_first
 from unilogit_jax.paths import AnyPath, to_path
@@ -75,9 +75,11 @@ def sweep(
     asked = {"utility": utility, "forget": forget, "floor": floor}
     check_rule(**asked)
     runs = [(*_ALONE, *words) for words in combinations(over, each, seeds)]
-    first = agreed(lambda: _all(source, overrides, runs))
-    check_place(first.experiment, out)
-    folder = new_run(first.experiment, out)
+    whole = agreed(lambda: read_config(source, *overrides, *_ALONE)).experiment
+    agreed(lambda: _check(source, overrides, runs))
+    check_place(whole, out)
+    # What a run alone sets is not in the folder's configuration, or later ones would inherit it.
+    folder = new_run(whole, out)
     by_first(lambda: write_json(folder.path / RECORD, {"runs": runs, "rule": asked}))
     return _serve(folder, console)
 
@@ -100,8 +102,8 @@ def resume_sweep(path: AnyPath | str, *, console: Console | None = None) -> RunF
     return _serve(folder, make_console() if console is None else console)
 
 
-def _all(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> Loaded:
-    """The configuration of the first run; what is wrong with any of them is said here."""
+def _check(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> None:
+    """Says what is wrong with any of the runs."""
     loaded = [read_config(source, *overrides, *words) for words in runs]
     known: dict[str, Prepared] = {}
     for experiment, _ in loaded:
@@ -112,7 +114,6 @@ def _all(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Sequenc
         check_targets(prepared)
         for method in experiment.methods:
             prepared.alternates(method)
-    return loaded[0]
 
 
 def _serve(folder: RunFolder, console: Console) -> RunFolder:
