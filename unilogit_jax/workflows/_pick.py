@@ -2,7 +2,7 @@
 """Which run of several: the best forgetting of those that keep enough, by a rule set before."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from unilogit_jax.errors import ConfigError, suggest
 from unilogit_jax.evaluation import MEANINGS
@@ -30,10 +30,6 @@ class Rule:
     """Number that says what was forgotten."""
     floor: float = 0.95
     """Least utility, as a share of that before unlearning."""
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        return asdict(self)
 
     def keeps(self, numbers: Numbers, before: Numbers) -> bool:
         """Whether a run keeps enough."""

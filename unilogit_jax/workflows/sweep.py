@@ -2,7 +2,7 @@
 """Many runs of one configuration, and which of them to take."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -170,7 +170,7 @@ def _tell(
     console.table("means over seeds, best forgetting first", ["", "setting", *heads, ""], rows)
     console.title(_choice(rule, chosen, before))
     flat = {f"{n}.{key}": x for n, numbers in means.items() for key, x in numbers.items()}
-    found = {"taken": chosen, "front": best, "rule": rule.as_dict(), **flat}
+    found = {"taken": chosen, "front": best, "rule": asdict(rule), **flat}
     by_first(lambda: write_json(folder.summary, found))
     by_first(lambda: _draw(folder, rule, means, numbered, best, chosen))
     console.line(f"numbers: {folder.summary}")
