@@ -68,6 +68,14 @@ def test_a_file_has_its_header_one_theme_and_no_leftovers(path):
     assert not re.search(r"\bTODO\b|\bFIXME\b|from __future__ import annotations", text)
 
 
+def test_no_test_changes_a_setting_of_jax_for_those_that_follow():
+    tests = Path(__file__).parents[1]
+    found = [
+        p for p in tests.rglob("*.py") if re.search(r"config\.update\(\s*\"jax_", p.read_text())
+    ]
+    assert found == [tests / "conftest.py"], "use a context (`with jax.numpy_rank_promotion(...)`)"
+
+
 def test_every_benchmark_is_in_the_table():
     files = {p.stem for p in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "find", "choices"}
     # A benchmark's words and prompts are in files of its name.

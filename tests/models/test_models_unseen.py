@@ -27,12 +27,9 @@ NAMES = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet_and_quick():
-    """Machine code in haste: half of the time that compiling takes is LLVM's."""
+def without_warnings():
     with quiet():
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", params=NAMES)
