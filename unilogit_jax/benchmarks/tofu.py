@@ -8,6 +8,7 @@ from typing import Any
 
 from unilogit_jax.benchmarks.files import as_probes
 from unilogit_jax.benchmarks.find import find_split, require_splits
+from unilogit_jax.benchmarks.tofu_names import nobodys_names, with_authors
 from unilogit_jax.data import Example, Panel, Probe, Source, Task, read_examples, read_rows
 from unilogit_jax.errors import DataError
 from unilogit_jax.paths import to_source
@@ -29,7 +30,8 @@ def load_tofu(source: Source) -> Task:
     paraphrase and five wrong answers to each question, real_authors_perturbed and
     world_facts_perturbed three wrong ones; holdout10 are invented authors that no split holds.
     Without the first two the trained rows themselves are asked; of the others each is measured
-    where its file is. Items are in the order of the file.
+    where its file is. Items are in the order of the file. Rows have the name of their author, and
+    the task names of nobody.
 
     Raises:
       DataError: the folder, a split's file or a field is missing; the message names what is there.
@@ -44,7 +46,9 @@ def load_tofu(source: Source) -> Task:
         benchmark="TOFU",
         source="The files are those of the data set locuslab/TOFU.",
     )
-    forget, retain = (read_examples(files[split]) for split in (forget_split, retain_split))
+    forget, retain = (
+        with_authors(read_examples(files[split])) for split in (forget_split, retain_split)
+    )
     rows = {name: _rows(folder, split) for name, split in _splits(forget_split).items()}
     paraphrased = source.questions == "paraphrased"
     probes = {
@@ -64,6 +68,7 @@ def load_tofu(source: Source) -> Task:
         probes=tuple(probe for panel in PANELS for probe in probes.get(panel.name, ())),
         panels=tuple(panel for panel in PANELS if panel.name in probes),
         suite="tofu",
+        names=nobodys_names([*forget, *retain]),
     )
 
 
