@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizer of a stage: AdamW, Adafactor, Lion or SGD, with warm-up, decay and clipping."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 
 def make_optimizer(
@@ -20,7 +23,8 @@ def make_optimizer(
     """An optimizer whose updates are `-rate (direction + weight_decay w)`.
 
     Only kernels and embeddings are decayed. Floats kept per weight: adamw 2, lion 1, adafactor 1
-    per row and column, sgd none.
+    per row and column, sgd none. Number of updates, peak and warm-up are in the optimizer's state,
+    so that runs which differ in them alone share a compiled update.
 
     Args:
       steps: number of updates, which the schedule spans.
@@ -37,7 +41,7 @@ def make_optimizer(
       ValueError: an unknown name or schedule.
 
     """
-    rate = make_schedule(steps, learning_rate=learning_rate, schedule=schedule, warmup=warmup)
+    _check_schedule(schedule)
     directions = {
         "adamw": [optax.scale_by_adam()],
         "adafactor": [optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)],
@@ -50,7 +54,7 @@ def make_optimizer(
         *([] if clip is None else [optax.clip_by_global_norm(clip)]),
         *directions[name],
         optax.add_decayed_weights(weight_decay, mask=_decayed),
-        optax.scale_by_learning_rate(rate),
+        _scale_by_rate(lambda: _Plan.of(steps, learning_rate, warmup), schedule),
     )
 
 
@@ -65,22 +69,9 @@ def make_schedule(
       [0.5, 1.0, 1.0, 0.5, 0.0]
 
     """
-    rising = round(warmup * steps)
-    rest = max(1, steps - rising)
-    after: optax.Schedule
-    if schedule == "constant":
-        after = optax.constant_schedule(learning_rate)
-    elif schedule == "linear":
-        after = optax.linear_schedule(learning_rate, 0.0, rest)
-    elif schedule == "cosine":
-        after = optax.cosine_decay_schedule(learning_rate, rest)
-    else:
-        raise ValueError(f"schedule must be constant, linear or cosine, got {schedule!r}.")
-    if rising == 0:
-        return after
-    # The first update runs at peak/rising: at a rate of zero it would change nothing.
-    rise = optax.linear_schedule(learning_rate / rising, learning_rate, max(1, rising - 1))
-    return optax.join_schedules([rise, after], [rising])
+    _check_schedule(schedule)
+    plan = _Plan.of(steps, learning_rate, warmup)
+    return lambda count: _rate(plan._replace(step=jnp.int32(count)), schedule)
 
 
 def count_steps(rows: int, *, batch_size: int, steps: int | None, epochs: float) -> int:
@@ -94,6 +85,50 @@ def count_steps(rows: int, *, batch_size: int, steps: int | None, epochs: float)
     if steps is not None:
         return steps
     return max(1, -(-round(epochs * rows) // batch_size))
+
+
+class _Plan(NamedTuple):
+    """Where in its schedule a run is, and what decides the schedule."""
+
+    step: Int[Array, ""]
+    peak: Float[Array, ""]
+    rising: Float[Array, ""]
+    """Updates that warm up."""
+    rest: Float[Array, ""]
+
+    @classmethod
+    def of(cls, steps: int, learning_rate: float, warmup: float) -> "_Plan":
+        rising = round(warmup * steps)
+        peak, rising, rest = jnp.float32([learning_rate, rising, max(1, steps - rising)])
+        return cls(jnp.int32(0), peak, rising, rest)
+
+
+def _rate(plan: _Plan, schedule: str) -> Float[Array, ""]:
+    # The first update runs at peak/rising: at a rate of zero it would change nothing.
+    warm = jnp.minimum(1.0, (plan.step + 1) / jnp.maximum(plan.rising, 1.0))
+    done = jnp.clip((plan.step - plan.rising) / plan.rest, 0.0, 1.0)
+    decay = {
+        "constant": jnp.ones_like,
+        "linear": lambda x: 1.0 - x,
+        "cosine": lambda x: 0.5 * (1.0 + jnp.cos(jnp.pi * x)),
+    }
+    return plan.peak * warm * decay[schedule](done)
+
+
+def _check_schedule(name: str) -> None:
+    if name not in ("constant", "linear", "cosine"):
+        raise ValueError(f"schedule must be constant, linear or cosine, got {name!r}.")
+
+
+def _scale_by_rate(start: Callable[[], _Plan], schedule: str) -> optax.GradientTransformation:
+    """Times minus the rate, whose numbers are the state and no constants of a program."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _Plan]:
+        rate = _rate(state, schedule)
+        scaled = jax.tree.map(lambda x: -rate.astype(x.dtype) * x, updates)
+        return scaled, state._replace(step=optax.safe_increment(state.step))
+
+    return optax.GradientTransformation(lambda params: start(), update)
 
 
 def _decayed(params: Any) -> Any:

@@ -34,10 +34,12 @@ def measured(run: RunFolder, suite: str) -> dict[str, Evaluation]:
     """Column -> evaluation of the models that a run's method had no part in."""
     columns = (column_of(TARGET), column_of(GOLD))
     files = {name: run.eval / f"{name}.json" for name in columns}
-    return agreed(lambda: {n: _read(file, suite) for n, file in files.items() if file.is_file()})
+    return agreed(
+        lambda: {n: read_evaluation(file, suite) for n, file in files.items() if file.is_file()}
+    )
 
 
-def _read(path: AnyPath, suite: str) -> Evaluation:
+def read_evaluation(path: AnyPath, suite: str) -> Evaluation:
     """An evaluation as `write_evaluations` stores it."""
     stored = read_json(path)
     lists = ("wrong_nll", "wrong_tokens", "others")
