@@ -29,7 +29,7 @@ COMMON = (
     *("model.scratch.vocab_size=2048", "model.scratch.layers=3"),
     *("finetune.epochs=24", "finetune.batch_size=16", "finetune.warmup=0.03"),
     *("finetune.packing=256", "unlearn.packing=256", "unlearn.retain_ratio=1"),
-    *("output.checkpoint_every=1000", "method.retain_weight=1"),
+    *("output.checkpoint_every=500", "method.retain_weight=1"),
 )
 """What differs from the packaged configuration `tofu-small`."""
 

@@ -164,6 +164,13 @@ def test_ks_distance_is_zero_for_equal_and_one_for_separate_samples():
     assert far.p_value == pytest.approx(2 / math.comb(80, 40), rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [5, 400])
+def test_ks_distance_of_samples_as_near_as_can_be_warns_of_nothing(n):
+    # No split of different values is nearer, so that all are at least as far apart.
+    near = ks_distance(np.arange(float(n)), np.arange(n) + 0.5)
+    assert near[:2] == (pytest.approx(1 / n), pytest.approx(1.0))
+
+
 def test_ks_distance_reproduces_a_published_forget_quality():
     result = ks_distance(
         np.array(GOLDEN["forget_truth_ratio_full"]), np.array(GOLDEN["forget_truth_ratio_retain"])
