@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
-@pytest.mark.parametrize("name", ["bare_loop.py", "nnx_teacher.py"])
+@pytest.mark.parametrize("name", ["bare_loop.py", "nnx_teacher.py", "equinox_model.py"])
 def test_an_example_forgets_its_forget_rows_and_nothing_else(name):
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(EXAMPLES / name)]
