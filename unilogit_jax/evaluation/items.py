@@ -54,6 +54,10 @@ class Evaluation:
         """The items as plain data."""
         return [asdict(item) for item in self.items]
 
+    def asked(self) -> list[tuple[str, str | None, str]]:
+        """Panel, question and true answer of every item: the same for models asked the same."""
+        return [(item.group, item.question, item.truth) for item in self.items]
+
     @classmethod
     def from_dicts(
         cls, items: Iterable[Mapping[str, Any]], *, seen_accuracy: float, suite: str

@@ -20,6 +20,7 @@ from unilogit_jax.run import (
     write_json,
     write_report,
 )
+from unilogit_jax.workflows._stored import write_evaluation
 from unilogit_jax.workflows._verdict import Verdict
 
 BARS = (
@@ -151,8 +152,7 @@ def write_evaluations(folder: AnyPath, results: Results) -> dict[str, dict[str, 
     """Writes the items and logs of every column, and returns the numbers of every column."""
     summaries = results.summaries()
     for name, evaluation in results.evaluations.items():
-        items = {"summary": summaries[name], "items": evaluation.as_dicts()}
-        write_json(folder / f"{name}.json", items)
+        write_evaluation(folder / f"{name}.json", evaluation, summaries[name])
     for name, log in results.logs().items():
         write_json(folder / name, log)
     return summaries

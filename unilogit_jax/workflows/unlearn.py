@@ -62,7 +62,7 @@ def unlearn(
         if beside is None:
             start = _start_and_gold(prepared, evaluator, results, run, console)
         else:
-            start, known = prepared.base, measured(beside, prepared.task.suite)
+            start, known = prepared.base, measured(beside)
             start = start_of(beside, mesh=prepared.mesh) if start is None else start
             results.evaluations |= known
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
