@@ -32,7 +32,7 @@ def item_values(evaluation: Evaluation) -> dict[str, Values]:
         found |= _of_group(group, evaluation.of(group))
     if compared := _with_wrong(evaluation):
         correct, wrong = _losses(compared)
-        found["forget_choice"] = (correct[:, None] < wrong).all(axis=1).astype(np.float64)
+        found["forget_choice"] = np.asarray(np.all(correct[:, None] < wrong, axis=1), np.float64)
     if evaluation.suite:
         suite = SUITES[evaluation.suite]
         log = suite.log(evaluation)

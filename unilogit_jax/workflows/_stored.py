@@ -36,13 +36,17 @@ def read_evaluation(path: AnyPath) -> Stored:
 def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
     """Column -> evaluation, of every model that the folder `eval` has items of: gold last."""
     found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in folder.iterdir() if folder.is_dir() else ():
         # Logs are called after.TOFU_EVAL.json; lm_eval.json has no items.
         if path.suffix == ".json" and "." not in path.stem:
             stored = read_json(path)
             if isinstance(stored, dict) and "items" in stored:
                 found[path.stem] = _stored(stored)
-    return dict(sorted(found.items(), key=lambda pair: (pair[0] == "gold", pair[0] != "before")))
+
+    def rank(column: str) -> tuple[bool, bool, str]:
+        return column == "gold", column != "before", column
+
+    return {column: found[column] for column in sorted(found, key=rank)}
 
 
 def _stored(tree: Mapping[str, Any]) -> Stored:

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.html of a run, made from its folder alone: again after it was evaluated or attacked."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from unilogit_jax import metrics
+from unilogit_jax.config import Experiment, method_label
+from unilogit_jax.errors import CheckpointError
+from unilogit_jax.evaluation import Evaluation, forget_truth_ratios, item_values
+from unilogit_jax.hosts import by_first
+from unilogit_jax.paths import AnyPath
+from unilogit_jax.run import (
+    Console,
+    Report,
+    RunFolder,
+    make_console,
+    write_json,
+    write_report,
+)
+from unilogit_jax.workflows._prepare import Prepared
+from unilogit_jax.workflows._record import note_end
+from unilogit_jax.workflows._report_facts import RunFacts
+from unilogit_jax.workflows._report_pictures import draw_pictures
+from unilogit_jax.workflows._results import (
+    Group,
+    Results,
+    answer_rows,
+    metric_rows,
+    write_evaluations,
+)
+from unilogit_jax.workflows._robustness import read_robustness
+from unilogit_jax.workflows._runs import open_run
+from unilogit_jax.workflows._stored import Stored, read_evaluations
+from unilogit_jax.workflows._verdict import Verdict, judge
+
+QUOTED: Mapping[Group, int] = {"forget": 14, "retain": 6}
+"""Questions of each group whose answers are shown."""
+
+MALFORMED_CAVEAT = (
+    "Plain Unilogit drives every answer token to probability 1/V, function words included, so "
+    "answers about what was forgotten come out malformed, while gold, which never saw it, answers "
+    "fluently."
+)
+KS_CAVEAT = (
+    "The truth-ratio KS distance is a ratio of two small probabilities and cannot see a collapsed "
+    "model; never read it without the malformed rate and the retain accuracy."
+)
+NO_PROOF_CAVEAT = (
+    "Unlearning changes what a model says; these numbers are no proof that nothing is left inside."
+)
+QUOTES_CAVEAT = (
+    "The answers above quote what was to be forgotten. Where this page is to be filed without it: "
+    "unilogit report {run} --no-answers."
+)
+FILES = (
+    ("config.yaml", "the complete configuration; running it again repeats the run"),
+    ("metrics.jsonl", "one line per logged update"),
+    ("summary.json", "every number of the table"),
+    ("eval/", "every question with its scores and answers, per model"),
+    ("checkpoints/", "weights and optimizer per stage; what --resume reads"),
+    ("ledger.json", "the requests served: when, how many rows, their digest; not the rows"),
+    ("record.json", "cost, devices, digests of rows and weights"),
+    ("attack.json", "what attacks brought back"),
+    ("log.txt", "everything that was printed"),
+    ("env.json", "versions, command line, times"),
+)
+
+
+def report(
+    run: AnyPath | str, *, answers: bool = True, console: Console | None = None
+) -> RunFolder:
+    """Makes report.html of a run anew, and its pictures.
+
+    Everything is read from the run folder; no weights are, and nothing is computed on a device.
+
+    Args:
+      run: the run folder.
+      answers: whether to quote questions and answers, those to be forgotten among them.
+      console: where to print; None prints to standard output.
+
+    Returns:
+      The run folder.
+
+    Raises:
+      CheckpointError: the folder is no run, or has measured nothing yet.
+
+    """
+    console = make_console() if console is None else console
+    folder, experiment = open_run(run)
+    by_first(lambda: make_report(folder, experiment, answers=answers))
+    console.line(f"report: {folder.report}")
+    return folder
+
+
+def write_all(
+    run: RunFolder,
+    console: Console,
+    results: Results,
+    prepared: Prepared,
+    *,
+    facts: Mapping[str, object],
+) -> None:
+    """Writes eval/ and summary.json, and then the report as `report` does; all processes call it.
+
+    Args:
+      run: the run.
+      console: whose warnings and seconds are kept.
+      results: what was measured.
+      prepared: the run's experiment.
+      facts: what else to put into summary.json.
+
+    """
+    with console.stage("writing the report"):
+        by_first(lambda: _write(run, console, results, prepared, facts))
+
+
+def _write(
+    run: RunFolder,
+    console: Console,
+    results: Results,
+    prepared: Prepared,
+    facts: Mapping[str, object],
+) -> None:
+    summaries = write_evaluations(run.eval, results)
+    flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
+    verdict = verdict_of(summaries)
+    passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}
+    seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}
+    write_json(run.summary, {**facts, **passed, **flat, **seconds})
+    note_end(run, prepared, console)
+    make_report(run, prepared.experiment)
+
+
+def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True) -> None:
+    """Writes report.html; for the first process only.
+
+    Raises:
+      CheckpointError: the run has measured nothing yet.
+
+    """
+    stored = _in_order(read_evaluations(run.eval), experiment)
+    if not stored:
+        raise CheckpointError(
+            f"{run.path} has measured no model yet, there is nothing to report: its status is "
+            f"'{run.status}'. Name a run of 'unilogit unlearn', or finish this one with --resume."
+        )
+    facts, robustness = RunFacts(run, experiment), read_robustness(run.path)
+    summaries = {name: one.summary for name, one in stored.items()}
+    evaluations = {name: one.evaluation for name, one in stored.items()}
+    values = {name: item_values(evaluation) for name, evaluation in evaluations.items()}
+    verdict = verdict_of(summaries)
+    quoted = answer_rows(Results(evaluations), QUOTED) if answers else []
+    write_report(
+        run.report,
+        Report(
+            title=title_of(experiment, finetuned=facts.finetuned),
+            verdict=verdict.text if verdict else "",
+            passed=verdict.passed if verdict else None,
+            dated=_dated(facts),
+            request=facts.request(),
+            columns=list(stored),
+            metric_rows=metric_rows(summaries, _intervals(evaluations, values)),
+            metric_note=_metric_note(values),
+            attack_rows=robustness.rows,
+            attack_columns=robustness.columns,
+            attack_settings=robustness.settings,
+            pictures=draw_pictures(run, summaries, evaluations, values, robustness.curves),
+            answers=quoted,
+            answers_note="Spread evenly over all that were asked; nobody picked them.",
+            stages=facts.stages(),
+            cost=facts.cost(),
+            provenance=facts.provenance(),
+            files=[pair for pair in FILES if _is_there(run.path / pair[0])],
+            next_commands=next_commands(run, experiment, finetuned=facts.finetuned),
+            config_yaml=run.config.read_text(encoding="utf-8"),
+            caveats=_caveats(run, summaries, quoted=bool(quoted)),
+            warnings=facts.record.get("end", {}).get("warnings", ()),
+        ),
+    )
+
+
+def title_of(experiment: Experiment, *, finetuned: bool) -> str:
+    """What a run is called."""
+    what = "finetune" if finetuned else method_label(experiment.method)
+    return f"{experiment.name}: {what}"
+
+
+def verdict_of(summaries: Mapping[str, Mapping[str, float]]) -> Verdict | None:
+    """Whether the run did its job; None for one that only trained a model."""
+    if "before" not in summaries or "after" not in summaries:
+        return None
+    return judge(summaries["before"], summaries["after"])
+
+
+def next_commands(run: RunFolder, experiment: Experiment, *, finetuned: bool) -> tuple[str, ...]:
+    """What to try next."""
+    if finetuned:
+        switches = "model.scratch=null eval.gold=false " * (experiment.model.scratch is not None)
+        return (f"unilogit unlearn CONFIG {switches}model.weights={run.path}",)
+    toy = experiment.data.benchmark == "toy"
+    return (
+        f'unilogit ask {run.path} "your question"',
+        f"unilogit export {run.path} my-model",
+        f"unilogit show {experiment.name}" if toy else "unilogit ls",
+    )
+
+
+def _in_order(stored: Mapping[str, Stored], experiment: Experiment) -> dict[str, Stored]:
+    """Before, after, rivals as they were listed, others, gold."""
+    known = ["before", "after", *(method_label(rival) for rival in experiment.compare)]
+    rest = [name for name in stored if name not in known]
+    return {name: stored[name] for name in (*known, *rest) if name in stored}
+
+
+def _intervals(
+    evaluations: Mapping[str, Evaluation], values: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, dict[str, metrics.Interval]]:
+    """Column -> number -> bootstrap interval, of numbers whose items are known."""
+    found = {
+        name: {key: metrics.mean_interval(x) for key, x in ones.items() if np.isfinite(x).all()}
+        for name, ones in values.items()
+    }
+    gold = forget_truth_ratios(evaluations["gold"]) if "gold" in evaluations else np.zeros(0)
+    for name, evaluation in evaluations.items():
+        ratios = forget_truth_ratios(evaluation)
+        if name != "gold" and len(gold) and len(ratios) and np.isfinite([*ratios, *gold]).all():
+            found[name]["forget_ks_distance"] = metrics.ks_interval(ratios, gold)
+    return found
+
+
+def _metric_note(values: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    first = next(iter(values.values()))
+    counts = [
+        f"{len(first[f'{group}_probability'])} items {what}"
+        for group, what in (("forget", "to forget"), ("retain", "to keep"))
+        if f"{group}_probability" in first
+    ]
+    asked = f" ({', '.join(counts)})" if counts else ""
+    return (
+        f"In brackets: the 95 % bootstrap interval over items{asked}, where the number might lie "
+        "had other questions of the kind been asked. It has no width where all items agree. It "
+        "does not cover other seeds: for these, compare several runs (unilogit compare)."
+    )
+
+
+def _caveats(
+    run: RunFolder, summaries: Mapping[str, Mapping[str, float]], *, quoted: bool
+) -> Sequence[str]:
+    caveats = []
+    if "after" in summaries:
+        caveats.append(NO_PROOF_CAVEAT)
+    if any(numbers.get("forget_malformed", 0) > 0.5 for numbers in summaries.values()):
+        caveats.append(MALFORMED_CAVEAT)
+    if any("forget_ks_distance" in numbers for numbers in summaries.values()):
+        caveats.append(KS_CAVEAT)
+    if quoted:
+        caveats.append(QUOTES_CAVEAT.format(run=run.path))
+    return caveats
+
+
+def _is_there(path: AnyPath) -> bool:
+    return path.is_file() or path.is_dir()
+
+
+def _dated(facts: RunFacts) -> str:
+    begun = facts.env.get("started")
+    run = f"Run of {datetime.fromisoformat(begun):%Y-%m-%d %H:%M %Z}. " if begun else ""
+    return f"{run}This page was made on {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}."
