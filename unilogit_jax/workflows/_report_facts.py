@@ -2,7 +2,7 @@
 """The facts of a report: request, model, method, cost and provenance, out of a run's own files."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,7 +70,7 @@ class RunFacts:
         tables = [self._rows(), self._model()]
         if not self.finetuned:
             tables += [self._method(method) for method in self.experiment.methods]
-        return tables
+        return [*tables, self._training()]
 
     def _rows(self) -> Facts:
         data, noted = self.experiment.data, self.record.get("data", {})
@@ -84,14 +84,12 @@ class RunFacts:
             rows.append(("task", noted["name"]))
         for side, what in (("forget", "to forget"), ("retain", "to keep")):
             if side in noted:
-                rows.append((f"rows {what}", f"{noted[side]['rows']:,}"))
-                rows.append((f"SHA-256 of those {what}", noted[side]["sha256"]))
+                count, digest = noted[side]["rows"], noted[side]["sha256"]
+                rows.append((f"rows {what}", f"{count:,}, SHA-256 {digest}" if count else "none"))
         for entry in self.ledger:
-            told = (
-                f"{entry['served']}: {entry['rows']:,} rows of {entry['forget']} by "
-                f"{entry['method']}, SHA-256 {entry['sha256']}"
-            )
-            rows.append((f"request {entry['request']}, served", told))
+            told = f"{entry['served']}: {entry['rows']:,} rows of {entry['forget']}"
+            told += f" by {entry['method']}, SHA-256 {entry['sha256']}"
+            rows.append((f"served as request {entry['request']}", told))
         return Facts("Rows", rows, _DIGEST)
 
     def _model(self) -> Facts:
@@ -115,20 +113,26 @@ class RunFacts:
         if self.experiment.lora is not None:
             rows.append(("adapters", _settings(self.experiment.lora.model_dump())))
         weights = self.record.get("weights", {})
-        rows += [(f"digest of {column}", digest) for column, digest in weights.items()]
+        rows += [(f"digest of {name}", weights[name]) for name in in_order(weights)]
         return Facts("Model", rows, _WEIGHTS if weights else "")
 
     def _method(self, method: Method) -> Facts:
-        card, training = method_card(method_name(method)), self.experiment.unlearn
+        card = method_card(method_name(method))
         rows: Rows = [("what it does", card.summary)]
         if card.papers:
             rows.append(("paper", ", ".join(f"arXiv:{number}" for number in card.papers)))
         own = {key: value for key, value in vars(method).items() if key not in ("name", "label")}
         rows.append(("hyper-parameters", _settings(own, "\n")))
-        rows.append(("training", _settings(training.model_dump(exclude_none=True), "\n")))
         title = method_label(method)
         first = method is self.experiment.method
         return Facts(f"Method: {title}" if first else f"Compared with: {title}", rows)
+
+    def _training(self) -> Facts:
+        section = self.experiment.finetune if self.finetuned else self.experiment.unlearn
+        settings = section.model_dump(exclude_none=True)
+        if section.steps is not None:
+            del settings["epochs"]  # which the number of updates overrules
+        return Facts("Training", [(name, _value(value)) for name, value in settings.items()])
 
     def stages(self) -> list[StageCost]:
         """Every stage with its seconds and its work."""
@@ -196,6 +200,18 @@ class RunFacts:
         ]
         versions = [(n, v or "not installed") for n, v in env.get("versions", {}).items()]
         return [Facts("Run", rows), Facts("Versions", versions)]
+
+
+def in_order(columns: Iterable[str]) -> list[str]:
+    """Columns as tables have them: before and after first, gold last, others as they come.
+
+    Example:
+      >>> in_order(["npo", "gold", "after", "before"])
+      ['before', 'after', 'npo', 'gold']
+
+    """
+    rank = {"before": 0, "after": 1, "gold": 3}
+    return sorted(columns, key=lambda name: rank.get(name, 2))
 
 
 def _settings(values: Mapping[str, Any], between: str = ", ") -> str:

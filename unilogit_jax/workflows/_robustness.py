@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import AttackRow, read_json
+from unilogit_jax.workflows._report_facts import in_order
 
 ATTACKS = "attack.json"
 """In the run folder: {"rows": ..., "curves": ..., "settings": ...}."""
@@ -44,7 +45,7 @@ def read_robustness(run: AnyPath) -> Robustness:
     columns = dict.fromkeys(name for row in rows for name in row.values)
     return Robustness(
         rows,
-        sorted(columns, key=lambda name: (name == "gold", name != "before")),
+        in_order(columns),
         curves,
         ", ".join(f"{name} {value}" for name, value in settings),
     )

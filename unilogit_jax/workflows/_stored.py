@@ -34,8 +34,8 @@ def read_evaluation(path: AnyPath) -> Stored:
 
 
 def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
-    """Column -> evaluation, of every model that the folder `eval` has items of: gold last."""
-    found = {}
+    """Column -> evaluation, of every model that the folder `eval` has items of."""
+    found: dict[str, Stored] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         # Logs are called after.TOFU_EVAL.json; lm_eval.json has no items.
         if path.suffix == ".json" and "." not in path.stem:
@@ -43,10 +43,7 @@ def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
             if isinstance(stored, dict) and "items" in stored:
                 found[path.stem] = _stored(stored)
 
-    def rank(column: str) -> tuple[bool, bool, str]:
-        return column == "gold", column != "before", column
-
-    return {column: found[column] for column in sorted(found, key=rank)}
+    return found
 
 
 def _stored(tree: Mapping[str, Any]) -> Stored:

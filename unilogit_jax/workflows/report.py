@@ -22,7 +22,7 @@ from unilogit_jax.run import (
 )
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_end
-from unilogit_jax.workflows._report_facts import RunFacts
+from unilogit_jax.workflows._report_facts import RunFacts, in_order
 from unilogit_jax.workflows._report_pictures import draw_pictures
 from unilogit_jax.workflows._results import (
     Group,
@@ -33,7 +33,7 @@ from unilogit_jax.workflows._results import (
 )
 from unilogit_jax.workflows._robustness import read_robustness
 from unilogit_jax.workflows._runs import open_run
-from unilogit_jax.workflows._stored import Stored, read_evaluations
+from unilogit_jax.workflows._stored import read_evaluations
 from unilogit_jax.workflows._verdict import Verdict, judge
 
 QUOTED: Mapping[Group, int] = {"forget": 14, "retain": 6}
@@ -141,13 +141,15 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
       CheckpointError: the run has measured nothing yet.
 
     """
-    stored = _in_order(read_evaluations(run.eval), experiment)
-    if not stored:
+    found = read_evaluations(run.eval)
+    if not found:
         raise CheckpointError(
             f"{run.path} has measured no model yet, there is nothing to report: its status is "
             f"'{run.status}'. Name a run of 'unilogit unlearn', or finish this one with --resume."
         )
     facts, robustness = RunFacts(run, experiment), read_robustness(run.path)
+    rivals = [name for rival in experiment.compare if (name := method_label(rival)) in found]
+    stored = {name: found[name] for name in in_order([*rivals, *sorted(set(found) - {*rivals})])}
     summaries = {name: one.summary for name, one in stored.items()}
     evaluations = {name: one.evaluation for name, one in stored.items()}
     values = {name: item_values(evaluation) for name, evaluation in evaluations.items()}
@@ -157,7 +159,7 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
         run.report,
         Report(
             title=title_of(experiment, finetuned=facts.finetuned),
-            verdict=verdict.text if verdict else "",
+            verdict=verdict.text.replace("->", "→") if verdict else "",
             passed=verdict.passed if verdict else None,
             dated=_dated(facts),
             request=facts.request(),
@@ -208,19 +210,16 @@ def next_commands(run: RunFolder, experiment: Experiment, *, finetuned: bool) ->
     )
 
 
-def _in_order(stored: Mapping[str, Stored], experiment: Experiment) -> dict[str, Stored]:
-    """Before, after, rivals as they were listed, others, gold."""
-    known = ["before", "after", *(method_label(rival) for rival in experiment.compare)]
-    rest = [name for name in stored if name not in known]
-    return {name: stored[name] for name in (*known, *rest) if name in stored}
-
-
 def _intervals(
     evaluations: Mapping[str, Evaluation], values: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, dict[str, metrics.Interval]]:
     """Column -> number -> bootstrap interval, of numbers whose items are known."""
     found = {
-        name: {key: metrics.mean_interval(x) for key, x in ones.items() if np.isfinite(x).all()}
+        name: {
+            key: metrics.mean_interval(x)
+            for key, x in ones.items()
+            if np.isfinite(x).all() and np.ptp(x) > 0
+        }
         for name, ones in values.items()
     }
     gold = forget_truth_ratios(evaluations["gold"]) if "gold" in evaluations else np.zeros(0)
@@ -241,8 +240,9 @@ def _metric_note(values: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     asked = f" ({', '.join(counts)})" if counts else ""
     return (
         f"In brackets: the 95 % bootstrap interval over items{asked}, where the number might lie "
-        "had other questions of the kind been asked. It has no width where all items agree. It "
-        "does not cover other seeds: for these, compare several runs (unilogit compare)."
+        "had other questions of the kind been asked; not what other seeds would give, for which "
+        "unilogit compare takes several runs. Where all items agree there is none: of n items that "
+        "agree, up to 3 in n others may still differ."
     )
 
 
