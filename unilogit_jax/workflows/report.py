@@ -175,7 +175,7 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
             stages=facts.stages(),
             cost=facts.cost(),
             provenance=facts.provenance(),
-            files=[pair for pair in FILES if _is_there(run.path / pair[0])],
+            files=[pair for pair in FILES if _is_there(run.path / pair[0].rstrip("/"))],
             next_commands=next_commands(run, experiment, finetuned=facts.finetuned),
             config_yaml=run.config.read_text(encoding="utf-8"),
             caveats=_caveats(run, summaries, quoted=bool(quoted)),
