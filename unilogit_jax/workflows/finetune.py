@@ -7,11 +7,12 @@ from unilogit_jax.config import Experiment
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._record import note_weights
+from unilogit_jax.workflows._report_words import next_commands, title_of
 from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import TARGET
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage
-from unilogit_jax.workflows.report import next_commands, title_of, write_all
+from unilogit_jax.workflows.report import write_all
 
 
 def finetune(

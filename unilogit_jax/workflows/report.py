@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """report.html of a run, made from its folder alone: again after it was evaluated or attacked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
@@ -24,6 +24,14 @@ from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_end
 from unilogit_jax.workflows._report_facts import RunFacts, in_order
 from unilogit_jax.workflows._report_pictures import draw_pictures
+from unilogit_jax.workflows._report_words import (
+    FILES,
+    caveats_of,
+    metric_note,
+    next_commands,
+    title_of,
+    verdict_of,
+)
 from unilogit_jax.workflows._results import (
     Group,
     Results,
@@ -34,39 +42,9 @@ from unilogit_jax.workflows._results import (
 from unilogit_jax.workflows._robustness import read_robustness
 from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows._stored import read_evaluations
-from unilogit_jax.workflows._verdict import Verdict, judge
 
 QUOTED: Mapping[Group, int] = {"forget": 14, "retain": 6}
 """Questions of each group whose answers are shown."""
-
-MALFORMED_CAVEAT = (
-    "Plain Unilogit drives every answer token to probability 1/V, function words included, so "
-    "answers about what was forgotten come out malformed, while gold, which never saw it, answers "
-    "fluently."
-)
-KS_CAVEAT = (
-    "The truth-ratio KS distance is a ratio of two small probabilities and cannot see a collapsed "
-    "model; never read it without the malformed rate and the retain accuracy."
-)
-NO_PROOF_CAVEAT = (
-    "Unlearning changes what a model says; these numbers are no proof that nothing is left inside."
-)
-QUOTES_CAVEAT = (
-    "The answers above quote what was to be forgotten. Where this page is to be filed without it: "
-    "unilogit report {run} --no-answers."
-)
-FILES = (
-    ("config.yaml", "the complete configuration; running it again repeats the run"),
-    ("metrics.jsonl", "one line per logged update"),
-    ("summary.json", "every number of the table"),
-    ("eval/", "every question with its scores and answers, per model"),
-    ("checkpoints/", "weights and optimizer per stage; what --resume reads"),
-    ("ledger.json", "the requests served: when, how many rows, their digest; not the rows"),
-    ("record.json", "cost, devices, digests of rows and weights"),
-    ("attack.json", "what attacks brought back"),
-    ("log.txt", "everything that was printed"),
-    ("env.json", "versions, command line, times"),
-)
 
 
 def report(
@@ -165,7 +143,7 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
             request=facts.request(),
             columns=list(stored),
             metric_rows=metric_rows(summaries, _intervals(evaluations, values)),
-            metric_note=_metric_note(values),
+            metric_note=metric_note(values),
             attack_rows=robustness.rows,
             attack_columns=robustness.columns,
             attack_settings=robustness.settings,
@@ -178,35 +156,9 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
             files=[pair for pair in FILES if _is_there(run.path / pair[0].rstrip("/"))],
             next_commands=next_commands(run, experiment, finetuned=facts.finetuned),
             config_yaml=run.config.read_text(encoding="utf-8"),
-            caveats=_caveats(run, summaries, quoted=bool(quoted)),
+            caveats=caveats_of(run, summaries, quoted=bool(quoted)),
             warnings=facts.record.get("end", {}).get("warnings", ()),
         ),
-    )
-
-
-def title_of(experiment: Experiment, *, finetuned: bool) -> str:
-    """What a run is called."""
-    what = "finetune" if finetuned else method_label(experiment.method)
-    return f"{experiment.name}: {what}"
-
-
-def verdict_of(summaries: Mapping[str, Mapping[str, float]]) -> Verdict | None:
-    """Whether the run did its job; None for one that only trained a model."""
-    if "before" not in summaries or "after" not in summaries:
-        return None
-    return judge(summaries["before"], summaries["after"])
-
-
-def next_commands(run: RunFolder, experiment: Experiment, *, finetuned: bool) -> tuple[str, ...]:
-    """What to try next."""
-    if finetuned:
-        switches = "model.scratch=null eval.gold=false " * (experiment.model.scratch is not None)
-        return (f"unilogit unlearn CONFIG {switches}model.weights={run.path}",)
-    toy = experiment.data.benchmark == "toy"
-    return (
-        f'unilogit ask {run.path} "your question"',
-        f"unilogit export {run.path} my-model",
-        f"unilogit show {experiment.name}" if toy else "unilogit ls",
     )
 
 
@@ -228,37 +180,6 @@ def _intervals(
         if name != "gold" and len(gold) and len(ratios) and np.isfinite([*ratios, *gold]).all():
             found[name]["forget_ks_distance"] = metrics.ks_interval(ratios, gold)
     return found
-
-
-def _metric_note(values: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    first = next(iter(values.values()))
-    counts = [
-        f"{len(first[f'{group}_probability'])} items {what}"
-        for group, what in (("forget", "to forget"), ("retain", "to keep"))
-        if f"{group}_probability" in first
-    ]
-    asked = f" ({', '.join(counts)})" if counts else ""
-    return (
-        f"In brackets: the 95 % bootstrap interval over items{asked}, where the number might lie "
-        "had other questions of the kind been asked; not what other seeds would give, for which "
-        "unilogit compare takes several runs. Where all items agree there is none: of n items that "
-        "agree, up to 3 in n others may still differ."
-    )
-
-
-def _caveats(
-    run: RunFolder, summaries: Mapping[str, Mapping[str, float]], *, quoted: bool
-) -> Sequence[str]:
-    caveats = []
-    if "after" in summaries:
-        caveats.append(NO_PROOF_CAVEAT)
-    if any(numbers.get("forget_malformed", 0) > 0.5 for numbers in summaries.values()):
-        caveats.append(MALFORMED_CAVEAT)
-    if any("forget_ks_distance" in numbers for numbers in summaries.values()):
-        caveats.append(KS_CAVEAT)
-    if quoted:
-        caveats.append(QUOTES_CAVEAT.format(run=run.path))
-    return caveats
 
 
 def _is_there(path: AnyPath) -> bool:

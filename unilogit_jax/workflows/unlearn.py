@@ -14,11 +14,12 @@ from unilogit_jax.workflows._beside import measured, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_weights
+from unilogit_jax.workflows._report_words import next_commands, title_of, verdict_of
 from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage, unlearn_stage
-from unilogit_jax.workflows.report import next_commands, title_of, verdict_of, write_all
+from unilogit_jax.workflows.report import write_all
 
 
 def unlearn(
