@@ -2,10 +2,8 @@
 """Pictures of single items and of attacks: before against after, distributions, curves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.canvas import FAINT, INK, colours_of, new_figure, save_figure, tidy, title_of
@@ -18,7 +16,9 @@ Curve = Mapping[str, Any]
 """A curve of attack.json: attack, title, x, y, and lines: column -> pairs of x and y."""
 
 
-def plot_items(path: AnyPath, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def plot_items(
+    path: AnyPath, panels: Mapping[str, tuple[Collection[float], Collection[float]]]
+) -> None:
     """Every item as a point, its probability before and after; a panel for each group.
 
     Args:
@@ -44,7 +44,7 @@ def plot_items(path: AnyPath, panels: Mapping[str, tuple[np.ndarray, np.ndarray]
     save_figure(figure, path)
 
 
-def plot_truth_ratios(path: AnyPath, ratios: Mapping[str, np.ndarray]) -> None:
+def plot_truth_ratios(path: AnyPath, ratios: Mapping[str, Collection[float]]) -> None:
     """The share of forget items whose truth ratio is at most x, a step line for each model.
 
     Args:
@@ -55,17 +55,18 @@ def plot_truth_ratios(path: AnyPath, ratios: Mapping[str, np.ndarray]) -> None:
     axes = figure.add_subplot()
     colours = colours_of(list(ratios))
     known = {
-        column: np.sort([x for x in values if not math.isnan(x)]).clip(_LOWEST, _HIGHEST)
+        column: sorted(min(max(x, _LOWEST), _HIGHEST) for x in values if not math.isnan(x))
         for column, values in ratios.items()
     }
-    known = {column: values for column, values in known.items() if len(values)}
+    known = {column: values for column, values in known.items() if values}
     # Whole decades around the data, and around 1, where a model cannot tell.
-    every = np.log10(np.concatenate([[0.2, 5.0], *known.values()]))
-    low, high = 10 ** np.floor(every.min()), 10 ** np.ceil(every.max())
+    every = [0.2, 5.0, *(x for values in known.values() for x in values)]
+    low = 10.0 ** math.floor(math.log10(min(every)))
+    high = 10.0 ** math.ceil(math.log10(max(every)))
     for column, values in known.items():
         axes.step(
-            np.concatenate([[low], values, [high]]),
-            np.concatenate([[0], np.arange(1, len(values) + 1) / len(values), [1]]),
+            [low, *values, high],
+            [0, *((k + 1) / len(values) for k in range(len(values))), 1],
             where="post",
             color=colours[column],
             linestyle="--" if column == "gold" else "-",
