@@ -135,7 +135,18 @@ def test_what_cannot_be_compared_is_not_marked_and_said(made, capsys, case):
             with_items(run, np.full(3, 0.5))
         runs.append(made("c", 0.5, "method.name=npo", "output.seed=1"))
     text = shown(capsys, runs)
-    assert "≈" not in text and "is not known" in text
+    assert "≈" not in text and "is not known for npo" in text and "No difference" not in text
+
+
+def test_what_is_known_of_some_methods_is_not_said_of_all(made, capsys):
+    runs = [
+        with_items(made("a", 0.5), np.full(3, 0.5)),
+        with_items(made("b", 0.6, "method.name=npo"), np.full(3, 0.6)),
+    ]
+    runs += [made(f"c{k}", 0.5, "method.name=undial", f"output.seed={k}") for k in range(2)]
+    text = shown(capsys, runs)
+    assert "No difference from unilogit is within noise" in text
+    assert "is not known for undial:" in text
 
 
 def test_a_single_method_is_compared_with_nothing(made, capsys):

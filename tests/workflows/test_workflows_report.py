@@ -39,7 +39,7 @@ ATTACK = {
         {"attack": "relearn", "title": EVIL, "x": "updates", "y": EVIL,
          "lines": {"after": [[0, 0.1], [2, None]], "gold": [[0, 0.2]]}}
     ],
-    "settings": {"seed": 7},
+    "settings": {"seed": 7, "relearn": {"rows": 3, "kind": EVIL}},
 }  # fmt: skip
 
 
@@ -176,7 +176,10 @@ def test_what_an_attack_finds_later_comes_into_the_page(made):
     write_json(made.path / "attack.json", ATTACK)
     page = page_of(made)
     assert f"relearn, {EVIL} ≈ like gold is best {EVIL} – 0.625 0.250" in page.text
-    assert "attack before after gold relearn" in page.text and "seed 7" in page.text
+    assert (
+        "attack before after gold relearn" in page.text
+        and f"seed 7, relearn (rows 3, kind {EVIL})" in page.text
+    )
     assert page.tags.count("img") == 6
     better = summarize(evaluation(4), evaluation(9))
     write_evaluation(made.eval / "after.json", evaluation(4), better)

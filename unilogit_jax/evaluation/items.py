@@ -54,9 +54,11 @@ class Evaluation:
         """The items as plain data."""
         return [asdict(item) for item in self.items]
 
-    def asked(self) -> list[tuple[str, str | None, str]]:
-        """Panel, question and true answer of every item: the same for models asked the same."""
-        return [(item.group, item.question, item.truth) for item in self.items]
+    def asked(self) -> list[tuple[Any, ...]]:
+        """What every item is about, without what came out: equal for models asked the same."""
+        return [
+            (i.group, i.question, i.truth, i.answer is None, len(i.wrong_nll)) for i in self.items
+        ]
 
     @classmethod
     def from_dicts(

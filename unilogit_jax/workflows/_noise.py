@@ -56,21 +56,26 @@ def noise_marks(columns: Columns) -> set[tuple[str, str]]:
 
 
 def said_of(columns: Columns, marks: Collection[tuple[str, str]]) -> list[str]:
-    """What the marks mean, or that there are none; nothing where nothing could be compared."""
+    """What the marks mean, or that there are none; nothing where there is one column."""
     if len(columns) < 2:
         return []
     first, *others = columns
-    ways = {_way(columns[first], columns[name]) for name in others}
-    known = [text for text in _WAYS if text in ways]
-    if not known:
-        return [
-            "Whether differences are noise is not known: give each method several seeds, or one "
-            "run each that was measured on the same items."
+    ways = {name: _way(columns[first], columns[name]) for name in others}
+    unknown = [name for name, way in ways.items() if way is None]
+    lines = []
+    if known := [text for text in _WAYS if text in ways.values()]:
+        how = f"95 % intervals: {'; '.join(known)}"
+        lines = [
+            f"{MARK} the difference from {first} is within noise ({how})."
+            if marks
+            else f"No difference from {first} is within noise ({how})."
         ]
-    how = "; ".join(known)
-    if not marks:
-        return [f"No difference from {first} is within noise ({how})."]
-    return [f"{MARK} the difference from {first} is within noise: its 95 % interval has 0 ({how})."]
+    if unknown:
+        lines.append(
+            f"Whether differences from {first} are noise is not known for {', '.join(unknown)}: "
+            "give both several seeds, or one run each that was measured on the same items."
+        )
+    return lines
 
 
 _SEEDS, _ITEMS = "Welch's, over seeds", "a paired bootstrap over items"
@@ -97,8 +102,7 @@ def _differences(a: Sequence[Measured], b: Sequence[Measured]) -> dict[str, metr
     values = [item_values(x.evaluation) for x in (a[0], b[0]) if x.evaluation is not None]
     return {
         key: metrics.paired_interval(values[0][key], values[1][key])
-        for key in values[0]
-        if key in a[0].numbers and key in b[0].numbers
+        for key in set(values[0]) & set(values[1]) & set(a[0].numbers) & set(b[0].numbers)
     }
 
 

@@ -36,7 +36,7 @@ def read_robustness(run: AnyPath) -> Robustness:
     try:
         rows = [_row(row) for row in tree["rows"]]
         curves = [_curve(curve) for curve in tree.get("curves", ())]
-        settings = tree.get("settings", {}).items()
+        settings = _settings(tree.get("settings", {}))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is no record of attacks ({type(error).__name__}: {error}). Delete it and "
@@ -47,7 +47,7 @@ def read_robustness(run: AnyPath) -> Robustness:
         rows,
         in_order(columns),
         curves,
-        ", ".join(f"{name} {value}" for name, value in settings),
+        settings,
     )
 
 
@@ -64,3 +64,11 @@ def _curve(tree: Mapping[str, Any]) -> dict[str, Any]:
         for name, points in tree["lines"].items()
     }
     return {key: str(tree[key]) for key in ("attack", "title", "x", "y")} | {"lines": lines}
+
+
+def _settings(tree: Mapping[str, Any]) -> str:
+    """Settings in words; those of single attacks in brackets."""
+    return ", ".join(
+        f"{name} ({_settings(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in tree.items()
+    )
