@@ -134,7 +134,7 @@ def test_it_says_what_was_asked_of_what_how_with_what_and_at_what_cost(made):
         "Method: unilogit what it does The current model is its own teacher",
         "arXiv:2505.06027",
         "Compared with: rival what it does Treats each forget answer",
-        "unlearn 1 min 30 s 40 updates, 1e+04 tokens, 8.00e+10 operations",
+        "unlearn 1 min 30 s 40 updates, 10,000 tokens, 8.00e+10 operations",
         "8 x TPU v5e, mesh data 8, 2 process(es)",
         "operations in training 8.00e+10, reckoned",
         "peak memory of the process 1.50 GiB",

@@ -148,7 +148,7 @@ class RunFacts:
         if name not in self._worked:
             return ""
         updates, tokens, flops = self._worked[name]
-        return f"{updates:,} updates, {tokens:.3g} tokens, {flops:.2e} operations"
+        return f"{updates:,} updates, {tokens:,.0f} tokens, {flops:.2e} operations"
 
     @cached_property
     def _worked(self) -> dict[str, tuple[int, float, float]]:
