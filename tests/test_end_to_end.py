@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -18,7 +19,7 @@ from unilogit_jax.config import load_config
 from unilogit_jax.data import train_tokenizer
 from unilogit_jax.errors import CheckpointError, WeightsError
 from unilogit_jax.run import Console, RunFolder
-from unilogit_jax.train import loop
+from unilogit_jax.train import loop, weights_digest
 
 TOFU = Path(__file__).parent / "data" / "tofu"
 SMALL = (
@@ -53,7 +54,8 @@ def digest(folder):
 
 def test_a_run_leaves_everything_that_it_promises(done):
     path = done.path
-    for name in ("env.json", "log.txt", "metrics.jsonl", "report.html", "model.json"):
+    promised = ("env.json", "log.txt", "metrics.jsonl", "report.html", "model.json", "record.json")
+    for name in promised:
         assert (path / name).stat().st_size > 0, name
     assert done.status == "done"
     env = json.loads((path / "env.json").read_text())
@@ -89,6 +91,35 @@ def test_evaluating_again_gives_the_same_numbers(done):
     for column, numbers in again.items():
         for name, value in numbers.items():
             assert summary[f"{column}.{name}"] == pytest.approx(value, abs=1e-9), (column, name)
+
+
+def test_the_report_is_made_again_from_the_folder_as_it_was(done):
+    def page():
+        text = done.report.read_text(encoding="utf-8")
+        assert len(re.findall("This page was made on [^.]*", text)) == 1
+        return re.sub("This page was made on [^.]*", "", text)
+
+    first = page()
+    assert main(["report", str(done.path)]) == 0
+    assert page() == first
+
+
+def test_what_the_record_says_of_work_and_weights(done):
+    record = json.loads((done.path / "record.json").read_text())
+    stages = record["stages"]
+    planned = workflows.plan(load_config(done.config), compiled=False).stages
+    assert {s.name: (s.updates, s.tokens, s.flops) for s in planned} == {
+        name: tuple(one[key] for key in ("updates", "tokens", "flops"))
+        for name, one in stages.items()
+    }
+    _, params, _ = workflows.load_pretrained(done.path)
+    assert record["weights"]["after"] == weights_digest(params)
+    assert len(set(record["weights"].values())) == 4 == len(stages)
+    assert record["memory"]["host"] > 50e6 and record["devices"]["count"] == 8
+    assert (
+        record["data"]["forget"]["sha256"]
+        == json.loads((done.path / "ledger.json").read_text())[-1]["sha256"]
+    )
 
 
 def test_asking_gives_an_answer_of_every_model(done, capsys):

@@ -2,6 +2,7 @@
 """What accelerators can do: peak speed, memory, and TPUs that exist for the compiler only."""
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -69,6 +70,31 @@ def host_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def peak_memory(devices: Sequence[Any]) -> dict[str, int]:
+    """Most bytes that this process and the fullest of its devices held at a time; what is known.
+
+    Args:
+      devices: those of this process.
+
+    Example:
+      >>> import jax
+      >>> peak_memory(jax.devices("cpu"))["host"] > 0
+      True
+
+    """
+    found = {}
+    if find_spec("resource"):
+        import resource
+
+        # In kilobytes, but on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        found["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in devices]
+    if any(peaks):
+        found["device"] = max(peaks)
+    return found
 
 
 def topology_devices(name: str) -> Sequence[Any]:

@@ -18,11 +18,11 @@ from unilogit_jax.metrics import compression_ratio
 from unilogit_jax.paths import to_path
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows import unlearn
-from unilogit_jax.workflows._beside import read_evaluation
 from unilogit_jax.workflows._nested import run_at
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._runs import GOLD, TARGET, load_stage
 from unilogit_jax.workflows._stages import train_stage
+from unilogit_jax.workflows._stored import read_evaluation
 
 COMMON = (
     *("data.max_length=128", "eval.max_items=null", "eval.gold=true", "eval.max_new_tokens=96"),
@@ -107,7 +107,7 @@ class Models:
     @cached_property
     def gold(self) -> Evaluation:
         """What gold says."""
-        return read_evaluation(self.first.eval / "gold.json", "tofu")
+        return read_evaluation(self.first.eval / "gold.json").evaluation
 
     @cached_property
     def most_repetitive(self) -> float:
@@ -117,7 +117,7 @@ class Models:
 
     def numbers(self) -> dict[str, dict[str, float]]:
         """Of the models themselves: start, gold, and the second gold as the floor."""
-        start = read_evaluation(self.first.eval / "before.json", "tofu")
+        start = read_evaluation(self.first.eval / "before.json").evaluation
         second = self.prepared.evaluator(self.weights["gold2"])
         return {
             "start": self.distances(self.weights[TARGET]) | self.behaviour(start),
@@ -129,7 +129,7 @@ class Models:
         """Unlearns as the setting says, measures, and leaves the weights away."""
         place = self.folder / "_".join(setting).replace("method.", "").replace("unlearn.", "")
         run = self._run_at(place, self.config(*setting), beside=self.first)
-        after = read_evaluation(run.eval / "after.json", "tofu")
+        after = read_evaluation(run.eval / "after.json").evaluation
         found = self.distances(self._load(run, None)) | self.behaviour(after)
         for leftover in (run.checkpoints, run.references):
             shutil.rmtree(str(leftover), ignore_errors=True)

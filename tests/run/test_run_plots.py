@@ -6,9 +6,17 @@ import struct
 import warnings
 import zlib
 
+import numpy as np
 import pytest
 
-from unilogit_jax.run import plot_bars, plot_curves, plot_tradeoff
+from unilogit_jax.run import (
+    plot_bars,
+    plot_curves,
+    plot_items,
+    plot_robustness,
+    plot_tradeoff,
+    plot_truth_ratios,
+)
 from unilogit_jax.run.labels import label_points
 
 
@@ -97,6 +105,34 @@ def test_curves_with_gaps_and_a_panel_per_stage(tmp_path):
 def test_no_training_rows_give_a_picture_that_says_so(tmp_path, rows):
     plot_curves(tmp_path / "c.png", rows)
     assert_sensible(tmp_path / "c.png")
+
+
+def test_items_before_and_after(tmp_path, rng):
+    values = rng.uniform(0, 1, 40)
+    broken = np.where(values < 0.1, np.nan, values)
+    panels = {"forget": (values, broken * 0.1), "retain": (values, values)}
+    plot_items(tmp_path / "i.png", panels)
+    assert_sensible(tmp_path / "i.png")
+
+
+@pytest.mark.parametrize("odd", [[0.0, 1e10], [math.nan, math.nan], [1.0]])
+def test_truth_ratios_ordinary_and_odd(tmp_path, rng, odd):
+    ratios = {"before": rng.uniform(0.1, 0.5, 20), "$a$": np.array(odd), "gold": np.ones(3)}
+    plot_truth_ratios(tmp_path / "r.png", ratios)
+    assert_sensible(tmp_path / "r.png")
+
+
+def test_a_panel_for_each_curve_under_attack(tmp_path):
+    curve = {"title": "$x_", "x": "updates", "y": "ROUGE"}
+    lines = {"after": [(0, 0.1), (2, None), (4, 0.5)], "gold": [(0, 0.3)], "_b": []}
+    one, three = tmp_path / "one.png", tmp_path / "three.png"
+    plot_robustness(one, [curve | {"lines": lines}])
+    plot_robustness(
+        three, [curve | {"lines": lines}, curve | {"lines": {}}, curve | {"lines": lines}]
+    )
+    assert_sensible(one)
+    assert_sensible(three)
+    assert png_size(three)[1] > 2.8 * png_size(one)[1]
 
 
 def test_plots_leave_matplotlib_as_it_was(tmp_path):

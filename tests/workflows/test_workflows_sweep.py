@@ -146,7 +146,7 @@ def test_seeds_and_data_begin_with_models_of_their_own(overrides):
 def test_evaluations_are_read_back_as_they_were(swept):
     folder, _ = swept
     run = importlib.import_module("unilogit_jax.run").RunFolder.open(folder / "run-1")
-    again = measured(run, "")
+    again = measured(run)
     assert list(again) == ["before", "gold"]
     stored = json.loads((folder / "run-1/eval/gold.json").read_text())["items"]
     assert json.loads(json.dumps(again["gold"].as_dicts())) == stored

@@ -4,6 +4,7 @@
 from unilogit_jax.evaluation.evaluator import Answer, Evaluator
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.grad_norms import gradient_norms, make_gradient_norms
+from unilogit_jax.evaluation.item_values import forget_truth_ratios, item_values
 from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.evaluation.suites import SUITES, Suite
 from unilogit_jax.evaluation.summary import MEANINGS, Meaning, summarize
@@ -18,7 +19,9 @@ __all__ = [
     "Meaning",
     "Scores",
     "Suite",
+    "forget_truth_ratios",
     "gradient_norms",
+    "item_values",
     "make_gradient_norms",
     "make_scorer",
     "summarize",

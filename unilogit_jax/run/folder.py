@@ -24,7 +24,7 @@ class RunFolder:
     status        running, done or failed: why    plots/*.png   report.html
     log.txt       what the console said           summary.json  the final numbers
     metrics.jsonl one object per logged step      tokenizer/    of a model made from scratch
-    references/   what the start model says
+    references/   what the start model says       record.json   cost, devices, digests
     """
 
     path: AnyPath

@@ -45,15 +45,31 @@ def write_ledger(
       **facts: what else to note, the method say.
 
     """
+    entry = {
+        "request": len(earlier) + 1,
+        "served": datetime.now(UTC).isoformat(timespec="seconds"),
+        **rows_digest(rows),
+        **facts,
+    }
+    write_json(folder / LEDGER, [*earlier, entry])
+
+
+def rows_digest(rows: Iterable[tuple[str | None, str]]) -> dict[str, Any]:
+    """How many rows there are, and a digest of all of them in their order.
+
+    The SHA-256 of repr(question), a line break, repr(answer), a line break, row after row.
+
+    Args:
+      rows: question, or None, and answer.
+
+    Example:
+      >>> found = rows_digest([(None, "A fact.")])
+      >>> found["rows"], found["sha256"][:8]
+      (1, '44aa67bf')
+
+    """
     digest, count = hashlib.sha256(), 0
     for question, answer in rows:
         digest.update(f"{question!r}\n{answer!r}\n".encode())
         count += 1
-    entry = {
-        "request": len(earlier) + 1,
-        "served": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": count,
-        "sha256": digest.hexdigest(),
-        **facts,
-    }
-    write_json(folder / LEDGER, [*earlier, entry])
+    return {"rows": count, "sha256": digest.hexdigest()}

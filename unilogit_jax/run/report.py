@@ -27,6 +27,8 @@ class MetricRow:
     explanation: str
     direction: Literal["lower", "higher", "like gold"]
     values: Mapping[str, str]
+    intervals: Mapping[str, str] = field(default_factory=dict)
+    """Of the columns whose number has one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,46 @@ class AnswerRow:
     """Columns whose answer does not have the form that such an answer has."""
 
 
+@dataclass(frozen=True)
+class AttackRow:
+    """One number under an attack: what it is, how the attack was set, a text per column."""
+
+    attack: str
+    setting: str
+    title: str
+    wanted: str
+    """Which way is good: lower, higher, like gold, or in other words."""
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table of names and texts under a heading."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+    lead: str = ""
+    """A sentence above."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with its heading, and what it shows for those who do not see it."""
+
+    title: str
+    path: AnyPath
+    alt: str
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage of the run: seconds, and where it trained something, what that took."""
+
+    name: str
+    seconds: float | None
+    work: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All that the page shows; texts are escaped, so they may hold anything."""
@@ -48,14 +90,27 @@ class Report:
     title: str
     verdict: str
     """One paragraph: what came out."""
+    dated: str = ""
+    """When the run was made, and when the page."""
+    request: Sequence[Facts] = ()
+    """What was asked for, of which model, by which method."""
     passed: bool | None = None
     """Whether the run met its criteria; None where there are none."""
     columns: Sequence[str] = ()
     """Model states in order: before, after, gold, further methods."""
     metric_rows: Sequence[MetricRow] = ()
+    metric_note: str = ""
+    """What the intervals are."""
+    attack_rows: Sequence[AttackRow] = ()
+    attack_columns: Sequence[str] = ()
+    attack_settings: str = ""
     answers: Sequence[AnswerRow] = ()
-    plots: Sequence[tuple[str, AnyPath]] = ()
-    stage_times: Mapping[str, float] = field(default_factory=dict)
+    answers_note: str = ""
+    """How they were chosen."""
+    pictures: Sequence[Picture] = ()
+    stages: Sequence[StageCost] = ()
+    cost: Facts | None = None
+    provenance: Sequence[Facts] = ()
     files: Sequence[tuple[str, str]] = ()
     next_commands: Sequence[str] = ()
     config_yaml: str = ""
@@ -82,8 +137,8 @@ def write_report(path: AnyPath, report: Report) -> None:
         report=report,
         groups=groups,
         wanted=_WANTED,
-        pictures=[(title, _inline(picture)) for title, picture in report.plots],
-        times=_time_rows(report.stage_times),
+        pictures=[(picture, _inline(picture.path)) for picture in report.pictures],
+        times=_time_rows(report.stages),
         version=package_version(),
     )
     write_text(path, page)
@@ -98,11 +153,16 @@ def _inline(picture: AnyPath) -> str | None:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _time_rows(stage_times: Mapping[str, float]) -> list[tuple[str, str, float]]:
-    """Name, duration in words, percent of the whole; the whole comes last."""
-    total = sum(stage_times.values())
+def _time_rows(stages: Sequence[StageCost]) -> list[tuple[str, str, float, str]]:
+    """Name, duration in words, percent of the whole, work; the whole comes last."""
+    total = sum(stage.seconds or 0.0 for stage in stages)
     rows = [
-        (name, format_seconds(seconds), 100 * seconds / (total or 1.0))
-        for name, seconds in stage_times.items()
+        (
+            stage.name,
+            "–" if stage.seconds is None else format_seconds(stage.seconds),
+            100 * (stage.seconds or 0.0) / (total or 1.0),
+            stage.work,
+        )
+        for stage in stages
     ]
-    return [*rows, ("all", format_seconds(total), 100.0)] if rows else []
+    return [*rows, ("all", format_seconds(total), 100.0, "")] if rows else []

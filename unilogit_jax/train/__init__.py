@@ -2,7 +2,7 @@
 """State, optimizer, the jitted step, the loop of a stage, and checkpoints."""
 
 from unilogit_jax.train.checkpoint import Checkpoints
-from unilogit_jax.train.fingerprint import fingerprint
+from unilogit_jax.train.fingerprint import fingerprint, weights_digest
 from unilogit_jax.train.finish import finisher
 from unilogit_jax.train.loop import Stage, fit, resume
 from unilogit_jax.train.objective import batch_loss, count_sets, weighed
@@ -42,4 +42,5 @@ __all__ = [
     "resume",
     "stochastic_round",
     "weighed",
+    "weights_digest",
 ]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from unilogit_jax.data import Rows
@@ -20,7 +19,7 @@ from unilogit_jax.hosts import exchange, is_first
 from unilogit_jax.models.new_folder import complete_folder
 from unilogit_jax.paths import AnyPath, Remote
 from unilogit_jax.run import write_json
-from unilogit_jax.train.fingerprint import marks_of
+from unilogit_jax.train.fingerprint import weights_digest
 from unilogit_jax.train.kept_arrays import Arrays, Collected, collect, map_array
 from unilogit_jax.types import ALTERNATE, FORGET, RETAIN, RETAIN_ALTERNATE
 
@@ -95,14 +94,12 @@ class ReferenceCache:
 
     def _made_of(self, question: Question, params: Any) -> dict[str, str]:
         """A digest of each thing that decides about the arrays."""
-        leaves = jax.tree_util.tree_leaves_with_path(params)
-        shapes = [[jax.tree_util.keystr(at), list(x.shape), x.dtype.name] for at, x in leaves]
         rows, *asked = question
         parts = [np.ascontiguousarray(x) for x in (rows.tokens, rows.labels, rows.lengths)]
         shaped: list[Any] = [[x.shape, x.dtype.name] for x in parts]
         shaped += [] if rows.unseen is None else [rows.unseen]
         return {
-            "weights": _digest([shapes, marks_of(params)]),
+            "weights": weights_digest(params),
             "rows": _digest(shaped, *parts),
             "configuration": _digest([dict(self.model), asked]),
             "version": f"{self.version} {VERSION}",

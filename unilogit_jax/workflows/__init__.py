@@ -14,6 +14,7 @@ from unilogit_jax.workflows.generate import generate
 from unilogit_jax.workflows.harness import evaluate_tasks
 from unilogit_jax.workflows.plan import plan
 from unilogit_jax.workflows.quickstart import quickstart
+from unilogit_jax.workflows.report import report
 from unilogit_jax.workflows.sequence import is_sequence, resume_sequence, unlearn_sequence
 from unilogit_jax.workflows.sweep import is_sweep, resume_sweep, sweep
 from unilogit_jax.workflows.unlearn import unlearn
@@ -30,6 +31,7 @@ __all__ = [
     "load_pretrained",
     "plan",
     "quickstart",
+    "report",
     "resume",
     "resume_sweep",
     "sweep",

@@ -2,17 +2,16 @@
 """What runs with one start have in common: the model they begin with, gold, and both's numbers."""
 
 import json
-import math
 from typing import Any
 
 from jax.sharding import Mesh
 
 from unilogit_jax.config import Experiment
-from unilogit_jax.evaluation import Evaluation, Item
+from unilogit_jax.evaluation import Evaluation
 from unilogit_jax.hosts import agreed
-from unilogit_jax.paths import AnyPath
-from unilogit_jax.run import RunFolder, read_json
+from unilogit_jax.run import RunFolder
 from unilogit_jax.workflows._runs import GOLD, TARGET, column_of, load_stage
+from unilogit_jax.workflows._stored import read_evaluation
 
 _OWN = ("name", "method", "compare", "unlearn", "lora", "watch", "output")
 """Sections that say nothing about the models a run begins with."""
@@ -30,19 +29,10 @@ def start_of(run: RunFolder, *, mesh: Mesh) -> Any:
     return load_stage(run, TARGET, mesh=mesh)[1]
 
 
-def measured(run: RunFolder, suite: str) -> dict[str, Evaluation]:
+def measured(run: RunFolder) -> dict[str, Evaluation]:
     """Column -> evaluation of the models that a run's method had no part in."""
     columns = (column_of(TARGET), column_of(GOLD))
     files = {name: run.eval / f"{name}.json" for name in columns}
     return agreed(
-        lambda: {n: read_evaluation(file, suite) for n, file in files.items() if file.is_file()}
+        lambda: {n: read_evaluation(file).evaluation for n, file in files.items() if file.is_file()}
     )
-
-
-def read_evaluation(path: AnyPath, suite: str) -> Evaluation:
-    """An evaluation as `write_evaluations` stores it."""
-    stored = read_json(path)
-    lists = ("wrong_nll", "wrong_tokens", "others")
-    items = [Item(**one | {name: tuple(one[name]) for name in lists}) for one in stored["items"]]
-    seen = stored["summary"].get("retain_seen_accuracy", math.nan)
-    return Evaluation(tuple(items), seen, suite)

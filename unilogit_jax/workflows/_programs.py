@@ -2,6 +2,7 @@
 """What each stage of a run computes: its batches, weights, optimizer and step; nothing runs yet."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -28,11 +29,15 @@ from unilogit_jax.train import (
     make_optimizer,
     make_step,
 )
+from unilogit_jax.train.throughput import work_of
 from unilogit_jax.types import Head, ModelOutput
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._runs import ADAPTERS, REINFORCED, TRAINED
 
 Section = Literal["finetune", "unlearn"]
+
+LOOKED_AT = 32
+"""Updates whose batches are made, for averages."""
 
 
 class Weights(NamedTuple):
@@ -46,6 +51,15 @@ class Weights(NamedTuple):
     seed: int | None = None
     """Of dropout, where there is any."""
     trainable: Trainable = EVERYTHING
+
+
+class Work(NamedTuple):
+    """What an update takes."""
+
+    tokens: float
+    """Real ones."""
+    flops: float
+    """Operations, forward and backward; padding and recomputation do not count."""
 
 
 class Program(NamedTuple):
@@ -80,6 +94,18 @@ class Program(NamedTuple):
         frozen, layer = self.weights.frozen is not None, self.method.needs.layer
         gradients = gradients_of(self.method)
         return partial(models.update_flops, config, frozen=frozen, layer=layer, gradients=gradients)
+
+    def work(self, config: models.DecoderConfig) -> Work:
+        """What an update takes, on average over the first ones."""
+        # References, which may be hidden states in files, do not change the count.
+        streams = tuple(replace(stream, references={}) for stream in self.batches.streams)
+        batches = replace(self.batches, streams=streams)
+        work = [work_of(batches(i)) for i in range(min(self.updates, LOOKED_AT))]
+        flops = self.flops_of(config)
+        return Work(
+            tokens=float(np.mean([sum(lengths) for lengths, _ in work])),
+            flops=float(np.mean([flops(*each) for each in work])),
+        )
 
     def method_state(self, prepared: Prepared) -> Any:
         """What the method starts with."""

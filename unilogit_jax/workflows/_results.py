@@ -1,48 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns evaluations into what a person sees: table, answers, plots, report, summary.json."""
+"""Turns evaluations into what a person sees: the table, a few answers, files of all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from unilogit_jax.evaluation import MEANINGS, SUITES, Evaluation, Item, summarize
+from unilogit_jax.metrics import Interval
 from unilogit_jax.paths import AnyPath
-from unilogit_jax.run import (
-    AnswerRow,
-    Console,
-    MetricRow,
-    MetricsLog,
-    Report,
-    RunFolder,
-    plot_bars,
-    plot_curves,
-    plot_tradeoff,
-    write_json,
-    write_report,
-)
-from unilogit_jax.workflows._verdict import Verdict
+from unilogit_jax.run import AnswerRow, Console, MetricRow, write_json
+from unilogit_jax.workflows._stored import write_evaluation
 
-BARS = (
-    "forget_probability",
-    "forget_rouge_l",
-    "forget_choice",
-    "forget_malformed",
-    "retain_exact_match",
-)
 MODEL = "model"
 """The column of a model that is not one of a run's."""
-SHOWN = 5
-"""Questions shown per group."""
-
-MALFORMED_CAVEAT = (
-    "Plain Unilogit drives every answer token to probability 1/V, function words included, so "
-    "answers about what was forgotten come out malformed, while gold, which never saw it, answers "
-    "fluently."
-)
-KS_CAVEAT = (
-    "The truth-ratio KS distance is a ratio of two small probabilities and cannot see a collapsed "
-    "model; never read it without the malformed rate and the retain accuracy."
-)
+Group = Literal["forget", "retain"]
+SHOWN: Mapping[Group, int] = {"forget": 5, "retain": 5}
+"""Questions shown of each group, on the console."""
 
 
 @dataclass
@@ -80,27 +53,39 @@ class Results:
         return self.reference if gold is None else gold
 
 
-def metric_rows(summaries: Mapping[str, Mapping[str, float]]) -> list[MetricRow]:
-    """One row per number that any column has."""
+def metric_rows(
+    summaries: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+) -> list[MetricRow]:
+    """One row per number that any column has; with intervals of those that have one."""
     rows = []
     for key, meaning in MEANINGS.items():
         values = {name: _format(key, numbers.get(key)) for name, numbers in summaries.items()}
+        between = {
+            name: f"[{_format(key, found[key].low)}, {_format(key, found[key].high)}]"
+            for name, found in (intervals or {}).items()
+            if key in found
+        }
         if any(key in numbers for numbers in summaries.values()):
-            rows.append(MetricRow(meaning.title, meaning.explanation, meaning.direction, values))
+            told = meaning.title, meaning.explanation, meaning.direction
+            rows.append(MetricRow(*told, values, between))
     return rows
 
 
-def answer_rows(results: Results) -> list[AnswerRow]:
-    """A few questions of each group with every model's answer."""
+def answer_rows(results: Results, shown: Mapping[Group, int] = SHOWN) -> list[AnswerRow]:
+    """A few questions of each group with the answer of every model that was asked them."""
     columns = results.columns()
+    first = results.evaluations[columns[0]].asked()
+    # Those that were measured on something else later have other questions.
+    columns = [name for name in columns if results.evaluations[name].asked() == first]
     rows = []
-    for group in ("forget", "retain"):
+    for group, count in shown.items():
         lists = {
             name: _answered(results.evaluations[name], forgotten=group == "forget")
             for name in columns
         }
         total = len(lists[columns[0]])
-        for k in _spread(total, SHOWN):
+        for k in _spread(total, count):
             items: dict[str, Item] = {name: lists[name][k] for name in columns}
             first = items[columns[0]]
             rows.append(
@@ -151,94 +136,10 @@ def write_evaluations(folder: AnyPath, results: Results) -> dict[str, dict[str, 
     """Writes the items and logs of every column, and returns the numbers of every column."""
     summaries = results.summaries()
     for name, evaluation in results.evaluations.items():
-        items = {"summary": summaries[name], "items": evaluation.as_dicts()}
-        write_json(folder / f"{name}.json", items)
+        write_evaluation(folder / f"{name}.json", evaluation, summaries[name])
     for name, log in results.logs().items():
         write_json(folder / name, log)
     return summaries
-
-
-def write_all(
-    run: RunFolder,
-    console: Console,
-    results: Results,
-    verdict: Verdict | None,
-    *,
-    title: str,
-    config_yaml: str,
-    next_commands: Sequence[str],
-    facts: Mapping[str, object],
-) -> None:
-    """Writes eval/, summary.json, plots and report.html."""
-    summaries = write_evaluations(run.eval, results)
-    flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
-    passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}
-    seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}
-    write_json(run.summary, {**facts, **passed, **flat, **seconds})
-    write_report(
-        run.report,
-        Report(
-            title=title,
-            verdict=verdict.text if verdict else "",
-            passed=verdict.passed if verdict else None,
-            columns=results.columns(),
-            metric_rows=metric_rows(summaries),
-            answers=answer_rows(results),
-            plots=_plots(run, summaries),
-            stage_times=console.stage_times,
-            files=FILES,
-            next_commands=next_commands,
-            config_yaml=config_yaml,
-            caveats=_caveats(summaries),
-            warnings=console.warnings,
-        ),
-    )
-
-
-FILES = (
-    ("config.yaml", "the complete configuration; running it again repeats the run"),
-    ("metrics.jsonl", "one line per logged update"),
-    ("summary.json", "every number of the table"),
-    ("eval/", "every question with its scores and answers, per model"),
-    ("checkpoints/", "weights and optimizer per stage; what --resume reads"),
-    ("ledger.json", "the requests served: when, how many rows, their digest; not the rows"),
-    ("log.txt", "everything that was printed"),
-    ("env.json", "versions, command line, times"),
-)
-
-
-def _caveats(summaries: Mapping[str, Mapping[str, float]]) -> list[str]:
-    caveats = []
-    if any(numbers.get("forget_malformed", 0) > 0.5 for numbers in summaries.values()):
-        caveats.append(MALFORMED_CAVEAT)
-    if any("forget_ks_distance" in numbers for numbers in summaries.values()):
-        caveats.append(KS_CAVEAT)
-    return caveats
-
-
-def _plots(
-    run: RunFolder, summaries: Mapping[str, Mapping[str, float]]
-) -> list[tuple[str, AnyPath]]:
-    bars = {
-        MEANINGS[key].title: {name: n[key] for name, n in summaries.items() if key in n}
-        for key in BARS
-        if any(key in n for n in summaries.values())
-    }
-    directions = {MEANINGS[key].title: MEANINGS[key].direction for key in BARS}
-    made = [("Before and after", run.plots / "bars.png"), ("Training", run.plots / "curves.png")]
-    plot_bars(made[0][1], bars, directions)
-    plot_curves(made[1][1], MetricsLog.read(run.metrics))
-    points = {
-        name: (n["forget_probability"], n["retain_exact_match"])
-        for name, n in summaries.items()
-        if "forget_probability" in n and "retain_exact_match" in n
-    }
-    if len(points) > 1:
-        made.append(("Forgetting against keeping", run.plots / "tradeoff.png"))
-        plot_tradeoff(
-            made[-1][1], {k: v for k, v in points.items() if k != "gold"}, points.get("gold")
-        )
-    return made
 
 
 def _format(key: str, value: float | None) -> str:

@@ -20,6 +20,7 @@ from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows._advice import memory_told
 from unilogit_jax.workflows._prepare import Prepared, prepare
+from unilogit_jax.workflows._record import note_start
 from unilogit_jax.workflows._runs import write_model
 from unilogit_jax.workflows._targets import check_targets
 
@@ -122,6 +123,7 @@ def _begin(run: RunFolder, prepared: Prepared, verb: str) -> None:
     run.set_status("running")
     run.write_env({"verb": verb, "seed": prepared.experiment.output.seed})
     write_model(run, prepared.model, prepared.tokenizer)
+    note_start(run, prepared)
 
 
 def _describe(console: Console, prepared: Prepared) -> None:

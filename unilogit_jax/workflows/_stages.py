@@ -11,7 +11,7 @@ from unilogit_jax.accelerators import accelerator_of
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.evaluation import Evaluator, summarize
-from unilogit_jax.hosts import is_first
+from unilogit_jax.hosts import by_first, is_first
 from unilogit_jax.methods import Method
 from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
@@ -33,6 +33,7 @@ from unilogit_jax.workflows._programs import (
     unlearn_program,
     up_to,
 )
+from unilogit_jax.workflows._record import note_stage
 from unilogit_jax.workflows._targets import facts_of, with_targets
 
 _SMALL_STEPS = (
@@ -176,6 +177,7 @@ def _run_stage(
         memory_advice=memory_advice(prepared.experiment, program.section),
         **watch,
     )
+    by_first(lambda: note_stage(run, program, prepared))
     log = MetricsLog(run.metrics)
     folder = run.checkpoints / name
     with (

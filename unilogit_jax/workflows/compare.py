@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several runs in one table: those that differ by their seed alone are one column."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from unilogit_jax import metrics
 from unilogit_jax.config import load_config
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console, read_json
+from unilogit_jax.workflows._noise import MARK, Measured, noise_marks, said_of
 
 SEEDS = ("output.seed", "data.seed")
 _BESIDE = ("output.", "name", "compare", "eval.gold", "eval.grad_norm")
@@ -27,6 +30,8 @@ class Spread:
     deviation: float | None
     """Sample standard deviation; None for a single run."""
     runs: int
+    interval: metrics.Interval | None = None
+    """95 % t-interval of the mean over all seeds; None for a single run."""
 
     def __str__(self) -> str:
         return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
@@ -39,7 +44,8 @@ def compare(
 
     Runs whose configurations differ by seeds alone are one column, with mean and sample standard
     deviation. A column is called by what sets it apart from the others. The models before
-    unlearning and gold are taken over all runs.
+    unlearning and gold are taken over all runs. Numbers whose difference from the first method's
+    is within noise are marked.
 
     Args:
       runs: folders of finished runs.
@@ -53,24 +59,37 @@ def compare(
 
     """
     console = make_console() if console is None else console
-    spreads = spreads_of(runs)
-    counts = {name: max(x.runs for x in found.values()) for name, found in spreads.items()}
+    columns = _columns([_Run.read(run) for run in runs])
+    spreads = _spreads(columns)
+    methods = {name: found for name, found in columns.items() if name not in _AROUND}
+    marks = noise_marks(methods)
     rows = [
-        [meaning.title, meaning.direction, *(_cell(spread.get(key)) for spread in spreads.values())]
+        [
+            meaning.title,
+            meaning.direction,
+            *(_cell(found.get(key), (name, key) in marks) for name, found in spreads.items()),
+        ]
         for key, meaning in MEANINGS.items()
         if any(key in spread for spread in spreads.values())
     ]
+    counts = {name: len(found) for name, found in columns.items()}
     heads = [f"{name} ({counts[name]})" if counts[name] > 1 else name for name in spreads]
     console.table("means over runs, ± standard deviation", ["metric", "better", *heads], rows)
+    for line in said_of(methods, marks):
+        console.line(line)
     return spreads
 
 
 def spreads_of(runs: Sequence[AnyPath | str]) -> dict[str, dict[str, Spread]]:
     """What `compare` returns, without a word."""
-    columns = _columns([_Run.read(run) for run in runs])
+    return _spreads(_columns([_Run.read(run) for run in runs]))
+
+
+def _spreads(columns: Mapping[str, Sequence[Measured]]) -> dict[str, dict[str, Spread]]:
+    found = {name: [one.numbers for one in ones] for name, ones in columns.items()}
     return {
-        name: {key: _spread([n[key] for n in found if key in n]) for key in _keys(found)}
-        for name, found in columns.items()
+        name: {key: _spread([n[key] for n in numbers if key in n]) for key in _keys(numbers)}
+        for name, numbers in found.items()
     }
 
 
@@ -78,8 +97,7 @@ def spreads_of(runs: Sequence[AnyPath | str]) -> dict[str, dict[str, Spread]]:
 class _Run:
     settings: Mapping[str, str]
     """Dotted key -> value, seeds and what has no influence left out."""
-    numbers: Mapping[str, Mapping[str, float]]
-    """Column -> number -> value."""
+    columns: Mapping[str, Measured]
 
     @classmethod
     def read(cls, path: AnyPath | str) -> "_Run":
@@ -94,7 +112,9 @@ class _Run:
             column, dot, key = name.rpartition(".")
             if dot and key in MEANINGS:
                 numbers.setdefault(column, {})[key] = value
-        return cls(_settings(load_config(folder.config).model_dump(mode="json")), numbers)
+        settings = _settings(load_config(folder.config).model_dump(mode="json"))
+        files = {column: folder.eval / f"{column}.json" for column in numbers}
+        return cls(settings, {name: Measured(n, files[name]) for name, n in numbers.items()})
 
 
 def _settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -107,14 +127,14 @@ def _settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _columns(runs: Sequence[_Run]) -> dict[str, list[Mapping[str, float]]]:
-    """Column -> the numbers of each of its runs: before first, gold last."""
+def _columns(runs: Sequence[_Run]) -> dict[str, list[Measured]]:
+    """Column -> what each of its runs measured: before first, gold last."""
     apart = [key for key in _keys([run.settings for run in runs]) if _differs(key, runs)]
     apart.sort(key=lambda key: not key.startswith("method."))
-    columns: dict[str, list[Mapping[str, float]]] = {"before": []}
+    columns: dict[str, list[Measured]] = {"before": []}
     for run in runs:
-        for column, numbers in run.numbers.items():
-            columns.setdefault(_called(run, column, apart), []).append(numbers)
+        for column, measured in run.columns.items():
+            columns.setdefault(_called(run, column, apart), []).append(measured)
     columns["gold"] = columns.pop("gold", [])
     return {name: found for name, found in columns.items() if found}
 
@@ -146,9 +166,11 @@ def _keys(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.fmean(values), deviation, len(values))
+    if len(values) == 1:
+        return Spread(values[0], None, 1)
+    mean, deviation, interval = metrics.seed_spread(np.array(values, np.float64))
+    return Spread(mean, deviation, len(values), interval)
 
 
-def _cell(spread: Spread | None) -> str:
-    return "-" if spread is None else str(spread)
+def _cell(spread: Spread | None, marked: bool) -> str:
+    return "-" if spread is None else f"{spread}{f' {MARK}' * marked}"

@@ -3,14 +3,16 @@
 
 from collections.abc import Sequence
 
-from unilogit_jax.config import Experiment, dump_config
-from unilogit_jax.hosts import by_first
+from unilogit_jax.config import Experiment
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
-from unilogit_jax.workflows._results import Results, show, write_all
+from unilogit_jax.workflows._record import note_weights
+from unilogit_jax.workflows._report_words import next_commands, title_of
+from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import TARGET
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage
+from unilogit_jax.workflows.report import write_all
 
 
 def finetune(
@@ -38,7 +40,7 @@ def finetune(
 
     """
     console = make_console() if console is None else console
-    title = f"{experiment.name}: finetune"
+    title = title_of(experiment, finetuned=True)
     console.title(f"unilogit · {title}")
     with session(
         experiment, out=out, resume=resume, console=console, verb="finetune", notes=notes
@@ -54,23 +56,12 @@ def finetune(
         )
         with console.stage("evaluating"):
             results = Results({"finetuned": prepared.evaluator(params)})
+            note_weights(run, "finetuned", params)
         show(console, title, results)
-        switches = "model.scratch=null eval.gold=false" if experiment.model.scratch else ""
-        command = f"unilogit unlearn CONFIG {switches} model.weights={run.path}"
-        next_commands = (" ".join(command.split()),)
-        by_first(
-            lambda: write_all(
-                run,
-                console,
-                results,
-                None,
-                title=title,
-                config_yaml=dump_config(experiment),
-                next_commands=next_commands,
-                facts={"name": experiment.name, "seed": experiment.output.seed},
-            )
-        )
+        facts = {"name": experiment.name, "seed": experiment.output.seed}
+        write_all(run, console, results, prepared, facts=facts)
         console.line(f"report: {run.report}; next, try:")
-        console.line(f"  {next_commands[0]}")
+        for command in next_commands(run, experiment, finetuned=True):
+            console.line(f"  {command}")
         console.finish()
     return run

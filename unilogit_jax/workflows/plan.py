@@ -18,7 +18,6 @@ from unilogit_jax.train import Trainable
 from unilogit_jax.train.program import Memory, Traffic, memory_of, traffic_of
 from unilogit_jax.train.reference import blank_references
 from unilogit_jax.train.state import abstract_state, place
-from unilogit_jax.train.throughput import work_of
 from unilogit_jax.workflows._advice import memory_advice
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import (
@@ -32,8 +31,6 @@ from unilogit_jax.workflows._sketch import sketch, weight_shapes
 from unilogit_jax.workflows._targets import check_targets
 
 START = "weights to start from"
-LOOKED_AT = 32
-"""Updates whose batches are made, for averages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +154,10 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
         trainable=weights.trainable,
         method_state=program.method_state(prepared),
     )
-    count = min(program.updates, LOOKED_AT)
-    batches = [program.batches(i) for i in range(count)]
-    work = [work_of(batch) for batch in batches]
-    flops = program.flops_of(prepared.model.config)
-    rows, length = batches[0].tokens.shape
-    batch = place(batches[0], batch_shardings(batches[0], mesh))
+    first = program.batches(0)
+    rows, length = first.tokens.shape
+    batch = place(first, batch_shardings(first, mesh))
+    tokens, flops = program.work(prepared.model.config)
     step = program.step(prepared, shardings)
     found: dict[str, Any] = {}
     lowered = step.lower(state, batch)
@@ -181,8 +176,8 @@ def plan_stage(prepared: Prepared, program: Program, *, compiled: bool = True) -
         method=method_label(program.method),
         updates=program.updates,
         shape=(rows, length),
-        tokens=float(np.mean([sum(lengths) for lengths, _ in work])),
-        flops=float(np.mean([flops(*each) for each in work])),
+        tokens=tokens,
+        flops=flops,
         held={name: size for name, tree in held.items() if (size := _bytes(tree))},
         gradients=_gradients(weights.trainable, state.params),
         advice=memory_advice(prepared.experiment, program.section),

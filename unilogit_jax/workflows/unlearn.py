@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unilogit_jax.config import Experiment, dump_config, method_label
+from unilogit_jax.config import Experiment, method_label
 from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath
@@ -13,11 +13,13 @@ from unilogit_jax.run.ledger import write_ledger
 from unilogit_jax.workflows._beside import measured, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
-from unilogit_jax.workflows._results import Results, show, write_all
+from unilogit_jax.workflows._record import note_weights
+from unilogit_jax.workflows._report_words import next_commands, title_of, verdict_of
+from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._session import session
 from unilogit_jax.workflows._stages import train_stage, unlearn_stage
-from unilogit_jax.workflows._verdict import judge
+from unilogit_jax.workflows.report import write_all
 
 
 def unlearn(
@@ -52,7 +54,7 @@ def unlearn(
     """
     console = make_console() if console is None else console
     method = experiment.method
-    title = f"{experiment.name}: {method_label(method)}"
+    title = title_of(experiment, finetuned=False)
     console.title(f"unilogit · unlearn · {title}")
     with session(
         experiment, out=out, resume=resume, console=console, verb="unlearn", notes=notes
@@ -62,9 +64,10 @@ def unlearn(
         if beside is None:
             start = _start_and_gold(prepared, evaluator, results, run, console)
         else:
-            start, known = prepared.base, measured(beside, prepared.task.suite)
+            start, known = prepared.base, measured(beside)
             start = start_of(beside, mesh=prepared.mesh) if start is None else start
             results.evaluations |= known
+            note_weights(run, "before", start)
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
         rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
         stages = [(method, UNLEARN, "after"), *rivals]
@@ -82,9 +85,10 @@ def unlearn(
             )
             with console.stage(f"evaluating {column}"):
                 results.evaluations[column] = evaluator(params)
-        _finish(run, console, results, title=title, experiment=experiment)
+                note_weights(run, column, params)
         earlier = agreed(lambda: served_before(experiment))
         by_first(lambda: _enter(run, prepared, earlier))
+        _finish(run, console, results, title=title, prepared=prepared)
     return run
 
 
@@ -103,38 +107,21 @@ def _enter(run: RunFolder, prepared: Prepared, earlier: list[dict[str, object]])
 
 
 def _finish(
-    run: RunFolder, console: Console, results: Results, *, title: str, experiment: Experiment
+    run: RunFolder, console: Console, results: Results, *, title: str, prepared: Prepared
 ) -> None:
     """Prints the table, says the verdict, writes the report."""
+    experiment = prepared.experiment
     show(console, title, results)
-    summaries = results.summaries()
-    verdict = judge(summaries["before"], summaries["after"])
-    next_commands = (
-        f'unilogit ask {run.path} "your question"',
-        f"unilogit export {run.path} my-model",
-        f"unilogit show {experiment.name}" if experiment.data.benchmark == "toy" else "unilogit ls",
-    )
-    with console.stage("writing the report"):
-        by_first(
-            lambda: write_all(
-                run,
-                console,
-                results,
-                verdict,
-                title=title,
-                config_yaml=dump_config(experiment),
-                next_commands=next_commands,
-                facts={
-                    "name": experiment.name,
-                    "method": method_label(experiment.method),
-                    "seed": experiment.output.seed,
-                },
-            )
-        )
-    console.title(str(verdict))
+    facts = {
+        "name": experiment.name,
+        "method": method_label(experiment.method),
+        "seed": experiment.output.seed,
+    }
+    write_all(run, console, results, prepared, facts=facts)
+    console.title(str(verdict_of(results.summaries())))
     console.line(f"report: {run.report}")
     console.line(f"everything else is in {run.path}; next, try:")
-    for command in next_commands:
+    for command in next_commands(run, experiment, finetuned=False):
         console.line(f"  {command}")
     console.finish()
 
@@ -154,6 +141,7 @@ def _start_and_gold(
         start = train_stage(prepared, TARGET, rows, start=None, seed=seed, run=run, console=console)
     with console.stage("evaluating before"):
         results.evaluations["before"] = evaluator(start)
+        note_weights(run, "before", start)
     if experiment.eval.gold and prepared.retain is not None:
         # Another seed: gold shares nothing with the target but data and recipe.
         gold = train_stage(
@@ -161,4 +149,5 @@ def _start_and_gold(
         )
         with console.stage("evaluating gold"):
             results.evaluations["gold"] = evaluator(gold)
+            note_weights(run, "gold", gold)
     return start

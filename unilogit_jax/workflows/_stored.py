@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations in a run folder: eval/after.json and the like, written and read back."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from unilogit_jax.evaluation import Evaluation
+from unilogit_jax.paths import AnyPath
+from unilogit_jax.run import read_json, write_json
+
+
+class Stored(NamedTuple):
+    """One model's evaluation, and its numbers as they were when it was measured."""
+
+    summary: dict[str, float]
+    evaluation: Evaluation
+
+
+def write_evaluation(path: AnyPath, evaluation: Evaluation, summary: Mapping[str, float]) -> None:
+    """Writes items and numbers as one file."""
+    items = evaluation.as_dicts()
+    write_json(path, {"suite": evaluation.suite, "summary": summary, "items": items})
+
+
+def read_evaluation(path: AnyPath) -> Stored:
+    """Reads what `write_evaluation` wrote.
+
+    Raises:
+      CheckpointError: the file is missing or damaged.
+
+    """
+    return _stored(read_json(path))
+
+
+def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
+    """Column -> evaluation, of every model that the folder `eval` has items of."""
+    found: dict[str, Stored] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        # Logs are called after.TOFU_EVAL.json; lm_eval.json has no items.
+        if path.suffix == ".json" and "." not in path.stem:
+            stored = read_json(path)
+            if isinstance(stored, dict) and "items" in stored:
+                found[path.stem] = _stored(stored)
+
+    return found
+
+
+def _stored(tree: Mapping[str, Any]) -> Stored:
+    summary = {name: math.nan if x is None else x for name, x in tree["summary"].items()}
+    seen = summary.get("retain_seen_accuracy", math.nan)
+    made = Evaluation.from_dicts(tree["items"], seen_accuracy=seen, suite=tree.get("suite", ""))
+    return Stored(summary, made)
