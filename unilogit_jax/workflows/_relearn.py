@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relearning attack: a few updates on a few rows, and what comes back of the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from unilogit_jax.data import Rows
+from unilogit_jax.errors import ConfigError
+from unilogit_jax.sharding import put_batch
+from unilogit_jax.train import finisher, init_state
+from unilogit_jax.types import IGNORE
+from unilogit_jax.workflows._bench import Bench, mean_probability
+from unilogit_jax.workflows._findings import Curve, Found, Row
+from unilogit_jax.workflows._prepare import Prepared
+from unilogit_jax.workflows._programs import Program, reinforce_program
+
+_TITLES = {
+    "highest_probability": ("highest probability of the true answer", "like gold"),
+    "end_probability": ("probability of the true answer at the end", "like gold"),
+    "end_exact_match": ("exact answers at the end", "like gold"),
+    "updates_to_half": ("updates until half of before's probability", "like gold"),
+}
+"""Number -> its title, and what is wanted."""
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is taught, and what is asked meanwhile."""
+
+    source: str
+    taught: Rows
+    asked: Rows
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        return f"{len(self.taught)} {self.source} rows"
+
+
+@dataclass(frozen=True)
+class _Point:
+    update: int
+    probability: float
+    exact: float
+
+
+def relearn(bench: Bench) -> Found:
+    """Trains every model shortly on a few rows and asks for the other forget rows meanwhile.
+
+    The optimizer and the learning rate are those of `unlearn`, on the weights that it trains or
+    with its adapters, at a constant rate. Gold goes through the same: what it gives at the end is
+    what these updates teach anybody.
+
+    Raises:
+      ConfigError: there is nothing to teach, or nothing else left to ask.
+
+    """
+    rows: list[Row] = []
+    curves: list[Curve] = []
+    for source in bench.options.relearn_on:
+        lesson = _lesson(bench, source)
+        setting = f"{lesson.words}, {bench.options.updates} updates"
+        found = {}
+        for column, params in bench.columns.items():
+            label = f"relearning {column} from {lesson.words}"
+            with bench.console.stage(label, total=bench.options.updates) as progress:
+                found[column] = _course(bench, lesson, params, progress.update)
+        curves.append(
+            Curve(
+                attack="relearn",
+                title=f"after training on {lesson.words}",
+                x="updates",
+                y="probability of the true answer",
+                lines={
+                    c: [(p.update, p.probability) for p in course] for c, course in found.items()
+                },
+            )
+        )
+        half = found["before"][0].probability / 2
+        values: dict[str, dict[str, float | None]] = {
+            "highest_probability": {
+                c: max(p.probability for p in course) for c, course in found.items()
+            },
+            "end_probability": {c: course[-1].probability for c, course in found.items()},
+            "end_exact_match": {c: course[-1].exact for c, course in found.items()},
+            "updates_to_half": {
+                c: next((p.update for p in course if p.probability >= half), None)
+                for c, course in found.items()
+            },
+        }
+        rows += [
+            Row(
+                attack="relearn",
+                setting=setting,
+                number=number,
+                title=title,
+                wanted=wanted,
+                values=values[number],
+            )
+            for number, (title, wanted) in _TITLES.items()
+        ]
+    return Found(rows, curves)
+
+
+def _lesson(bench: Bench, source: str) -> _Lesson:
+    """Draws the rows to teach; forget rows with an answer among theirs are not asked."""
+    forget = bench.prepared.forget
+    pool = forget if source == "forget" else bench.prepared.retain
+    if pool is None:
+        raise ConfigError("--relearn-on retain: there are no rows to keep (data.retain).")
+    count = bench.options.rows or max(1, len(forget) // 10)
+    if count > len(pool):
+        raise ConfigError(f"--rows {count}: there are only {len(pool)} {source} rows.")
+    rng = np.random.default_rng(bench.options.seed)
+    taught = pool.some(np.sort(rng.choice(len(pool), count, replace=False)).tolist())
+    known = {_answer(labels) for labels in taught.labels}
+    others = [i for i, labels in enumerate(forget.labels) if _answer(labels) not in known]
+    if not others:
+        raise ConfigError(
+            f"--rows {count}: every forget row has an answer that is taught, so none is left to "
+            "ask. Teach fewer."
+        )
+    # Spread evenly, for neighbours are often about the same.
+    most = bench.prepared.experiment.eval.max_items or len(others)
+    count = min(most, len(others))
+    asked = [others[k * len(others) // count] for k in range(count)]
+    return _Lesson(source, taught, forget.some(asked))
+
+
+def _answer(labels: np.ndarray) -> bytes:
+    return labels[labels != IGNORE].tobytes()
+
+
+def _course(bench: Bench, lesson: _Lesson, params: Any, tell: Callable[..., None]) -> list[_Point]:
+    """Trains one model, and asks it before, on the way and at the end."""
+    options, mesh = bench.options, bench.prepared.mesh
+    prepared = _as_training(bench, lesson.taught)
+    program = reinforce_program(prepared, "relearn", params)
+    state, step = _start(prepared, program)
+    result = finisher(program.method, params, prepared.lora)
+
+    def point(update: int) -> _Point:
+        scores = bench.score(result(state.params), lesson.asked)
+        return _Point(update, mean_probability(scores), float(scores.exact.mean()))
+
+    course = [point(0)]
+    for i in range(options.updates):
+        state, _ = step(state, put_batch(program.batches(i), mesh))
+        done = i + 1
+        if done % options.every == 0 or done == options.updates:
+            course.append(point(done))
+            tell(done, probability=course[-1].probability)
+    return course
+
+
+def _as_training(bench: Bench, taught: Rows) -> Prepared:
+    """The experiment whose forget rows are those to teach, and whose `unlearn` is the attack's."""
+    prepared = bench.prepared
+    experiment, options, shape = prepared.experiment, bench.options, prepared.mesh.shape
+    training = experiment.unlearn
+    parts = shape["data"] * shape["fsdp"] * training.microbatches
+    changed: dict[str, Any] = {
+        "steps": options.updates,
+        # No more than in unlearning, which fitted; a short pass begins anew within a batch.
+        "batch_size": -(-min(len(taught), training.batch_size) // parts) * parts,
+        "packing": None,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+    }
+    if options.learning_rate is not None:
+        changed["learning_rate"] = options.learning_rate
+    experiment = experiment.model_copy(
+        update={"unlearn": training.model_copy(update=changed), "compare": ()}
+    )
+    return replace(prepared, experiment=experiment, forget=taught, retain=None)
+
+
+def _start(prepared: Prepared, program: Program) -> tuple[Any, Any]:
+    weights = program.weights
+    state, shardings = init_state(
+        weights.trained,
+        program.optimizer(),
+        axes=weights.axes,
+        mesh=prepared.mesh,
+        trainable=weights.trainable,
+        consume=program.consumes,
+    )
+    return state, program.step(prepared, shardings)
