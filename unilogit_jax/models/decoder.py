@@ -149,8 +149,8 @@ class Decoder(nn.Module):
 
     def _run_layers(
         self, stream: Stream, sights: dict[bool, Sight], tables: Tables
-    ) -> tuple[Stream, list[Float[Array, "layers B L D"]]]:
-        """The stream behind the last layer, and, where they are asked for, behind each."""
+    ) -> tuple[Stream, list[Any]]:
+        """The stream behind the last layer, and with `every_layer` behind each, in parts."""
         config = self.config
         adapters = self.variables.get("lora", {}).get("layers")
         apart = self.variables.get("params", {}).get("layers")

@@ -116,7 +116,7 @@ def sample(bench: Bench) -> Found:
             ]
         )
     rules = ", ".join(dict.fromkeys(map(leak_rule, bench.asked)))
-    setting = f"{count} answers at temperature {options.temperature:g}; {rules}"
+    setting = f"{count} answers, temperature {options.temperature:g}: {rules}"
     titles = {
         "leaking_answers": ("answers that give the truth away", "answers"),
         "leaking_questions": ("questions given away at least once", "questions"),
@@ -154,7 +154,7 @@ def lens(bench: Bench) -> Found:
         x="layer",
         y="probability of the true answer",
         lines={
-            column: [(k, float(x)) for k, x in enumerate(layers, start=1)]
+            column: [[k, float(x)] for k, x in enumerate(layers, start=1)]
             for column, layers in found.items()
         },
     )

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unilogit_jax.run import Console
+from unilogit_jax.errors import CheckpointError
+from unilogit_jax.paths import AnyPath
+from unilogit_jax.run import Console, read_json
 
 _POINTS = 9
 """At most so many points of a curve are printed."""
@@ -33,8 +35,8 @@ class Curve:
     title: str
     x: str
     y: str
-    lines: Mapping[str, Sequence[tuple[int, float]]]
-    """Column -> points."""
+    lines: Mapping[str, Sequence[Sequence[float]]]
+    """Column -> points, each of two numbers."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,18 @@ Page = dict[str, Any]
 """What attack.json holds: `rows` and `curves` as plain data, `settings` by attack."""
 
 
-def empty_page() -> Page:
-    """The page of no attack."""
-    return {"rows": [], "curves": [], "settings": {}}
+def read_page(file: AnyPath) -> Page:
+    """The page in a file; without the file that of no attack.
+
+    Raises:
+      CheckpointError: the file is something else.
+
+    """
+    empty = {"rows": [], "curves": [], "settings": {}}
+    page = read_json(file) if file.is_file() else empty
+    if not isinstance(page, dict) or page.keys() != empty.keys():
+        raise CheckpointError(f"{file} holds no attacks. Name another place with --out.")
+    return page
 
 
 def enter(page: Page, attack: str, found: Found, settings: Mapping[str, Any]) -> Page:
@@ -59,7 +70,8 @@ def enter(page: Page, attack: str, found: Found, settings: Mapping[str, Any]) ->
 
     Example:
       >>> row = Row(attack="a", setting="", number="n", title="", wanted="lower", values={})
-      >>> page = enter(empty_page(), "a", Found([row]), {"seed": 0})
+      >>> page = {"rows": [], "curves": [], "settings": {}}
+      >>> page = enter(page, "a", Found([row]), {"seed": 0})
       >>> page = enter(page, "a", Found([row]), {"seed": 1})
       >>> len(page["rows"]), page["settings"]
       (1, {'a': {'seed': 1}})
@@ -84,7 +96,8 @@ def show_page(console: Console, title: str, page: Page, attacks: Sequence[str]) 
         ]
         for row in rows
     ]
-    console.table(title, ["attack", "setting", "number", "wanted", *columns], cells)
+    if rows:
+        console.table(title, ["attack", "setting", "number", "wanted", *columns], cells)
     for curve in page["curves"]:
         if curve["attack"] in attacks:
             _show_curve(console, curve)

@@ -10,7 +10,7 @@ import numpy as np
 from unilogit_jax.data import Rows
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.sharding import put_batch
-from unilogit_jax.train import finisher, init_state
+from unilogit_jax.train import TrainState, finisher, init_state
 from unilogit_jax.types import IGNORE
 from unilogit_jax.workflows._bench import Bench, mean_probability
 from unilogit_jax.workflows._findings import Curve, Found, Row
@@ -63,11 +63,11 @@ def relearn(bench: Bench) -> Found:
     for source in bench.options.relearn_on:
         lesson = _lesson(bench, source)
         setting = f"{lesson.words}, {bench.options.updates} updates"
-        found = {}
+        teach, found = _Course(bench, lesson), {}
         for column, params in bench.columns.items():
             label = f"relearning {column} from {lesson.words}"
             with bench.console.stage(label, total=bench.options.updates) as progress:
-                found[column] = _course(bench, lesson, params, progress.update)
+                found[column] = teach(params, progress.update)
         curves.append(
             Curve(
                 attack="relearn",
@@ -75,22 +75,25 @@ def relearn(bench: Bench) -> Found:
                 x="updates",
                 y="probability of the true answer",
                 lines={
-                    c: [(p.update, p.probability) for p in course] for c, course in found.items()
+                    c: [[p.update, p.probability] for p in course] for c, course in found.items()
                 },
             )
         )
-        half = found["before"][0].probability / 2
         values: dict[str, dict[str, float | None]] = {
             "highest_probability": {
                 c: max(p.probability for p in course) for c, course in found.items()
             },
             "end_probability": {c: course[-1].probability for c, course in found.items()},
             "end_exact_match": {c: course[-1].exact for c, course in found.items()},
-            "updates_to_half": {
+        }
+        if "before" in found:
+            before = found["before"]
+            half = before[0].probability / 2
+            values["updates_to_half"] = {
                 c: next((p.update for p in course if p.probability >= half), None)
                 for c, course in found.items()
-            },
-        }
+            }
+            _warn_of_harm(bench, lesson, before)
         rows += [
             Row(
                 attack="relearn",
@@ -101,8 +104,22 @@ def relearn(bench: Bench) -> Found:
                 values=values[number],
             )
             for number, (title, wanted) in _TITLES.items()
+            if number in values
         ]
     return Found(rows, curves)
+
+
+def _warn_of_harm(bench: Bench, lesson: _Lesson, before: list[_Point]) -> None:
+    """Where training makes even the model forget that knew it all, it brings back too little."""
+    first, last = before[0].probability, before[-1].probability
+    if last < 0.9 * first:
+        training = bench.prepared.experiment.unlearn
+        rate = bench.options.learning_rate or training.learning_rate
+        bench.console.warn(
+            f"relearn: training on {lesson.words} takes before itself from {first:.3f} to "
+            f"{last:.3f}, so the rate is too high to bring much back. Try also --learning-rate "
+            f"{rate / 10:g}"
+        )
 
 
 def _lesson(bench: Bench, source: str) -> _Lesson:
@@ -134,26 +151,48 @@ def _answer(labels: np.ndarray) -> bytes:
     return labels[labels != IGNORE].tobytes()
 
 
-def _course(bench: Bench, lesson: _Lesson, params: Any, tell: Callable[..., None]) -> list[_Point]:
-    """Trains one model, and asks it before, on the way and at the end."""
-    options, mesh = bench.options, bench.prepared.mesh
-    prepared = _as_training(bench, lesson.taught)
-    program = reinforce_program(prepared, "relearn", params)
-    state, step = _start(prepared, program)
-    result = finisher(program.method, params, prepared.lora)
+class _Course:
+    """Teaches one model after another; the update is compiled once."""
 
-    def point(update: int) -> _Point:
-        scores = bench.score(result(state.params), lesson.asked)
+    def __init__(self, bench: Bench, lesson: _Lesson):
+        self._bench, self._lesson = bench, lesson
+        self._prepared = _as_training(bench, lesson.taught)
+        self._step: Any = None
+
+    def __call__(self, params: Any, tell: Callable[..., None]) -> list[_Point]:
+        """Trains a model, and asks it before, on the way and at the end; `params` stay."""
+        options, mesh = self._bench.options, self._prepared.mesh
+        program = reinforce_program(self._prepared, "relearn", params)
+        state = self._start(program)
+        result = finisher(program.method, params, self._prepared.lora)
+        course = [self._ask(result(state.params), 0)]
+        for i in range(options.updates):
+            state, _ = self._step(state, put_batch(program.batches(i), mesh))
+            done = i + 1
+            if done % options.every == 0 or done == options.updates:
+                course.append(self._ask(result(state.params), done))
+                tell(done, probability=course[-1].probability)
+        return course
+
+    def _ask(self, params: Any, update: int) -> _Point:
+        scores = self._bench.score(params, self._lesson.asked)
         return _Point(update, mean_probability(scores), float(scores.exact.mean()))
 
-    course = [point(0)]
-    for i in range(options.updates):
-        state, _ = step(state, put_batch(program.batches(i), mesh))
-        done = i + 1
-        if done % options.every == 0 or done == options.updates:
-            course.append(point(done))
-            tell(done, probability=course[-1].probability)
-    return course
+    def _start(self, program: Program) -> TrainState:
+        weights = program.weights
+        state, shardings = init_state(
+            weights.trained,
+            program.optimizer(),
+            axes=weights.axes,
+            mesh=self._prepared.mesh,
+            trainable=weights.trainable,
+            consume=program.consumes,
+        )
+        if self._step is None:
+            self._step = program.step(self._prepared, shardings)
+        elif weights.frozen is not None:  # of the model before
+            self._step = self._step._replace(frozen=weights.frozen)
+        return state
 
 
 def _as_training(bench: Bench, taught: Rows) -> Prepared:
@@ -177,16 +216,3 @@ def _as_training(bench: Bench, taught: Rows) -> Prepared:
         update={"unlearn": training.model_copy(update=changed), "compare": ()}
     )
     return replace(prepared, experiment=experiment, forget=taught, retain=None)
-
-
-def _start(prepared: Prepared, program: Program) -> tuple[Any, Any]:
-    weights = program.weights
-    state, shardings = init_state(
-        weights.trained,
-        program.optimizer(),
-        axes=weights.axes,
-        mesh=prepared.mesh,
-        trainable=weights.trainable,
-        consume=program.consumes,
-    )
-    return state, program.step(prepared, shardings)

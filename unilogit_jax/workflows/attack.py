@@ -9,10 +9,10 @@ from unilogit_jax.config import Experiment, load_config
 from unilogit_jax.errors import CheckpointError, ConfigError, suggest
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
-from unilogit_jax.run import Console, RunFolder, make_console, read_json, write_json
+from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.workflows._attacks import ATTACKS
 from unilogit_jax.workflows._bench import Bench, Options
-from unilogit_jax.workflows._findings import Page, empty_page, enter, show_page
+from unilogit_jax.workflows._findings import Page, enter, read_page, show_page
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._runs import UNLEARN, is_run, open_run, stages_of
 from unilogit_jax.workflows.evaluate import columns_of
@@ -62,7 +62,7 @@ def attack(
     asked = _options(options)
     folder, experiment = _finished(run, overrides)
     file = folder.path / FILE if out is None else to_path(out)
-    page = agreed(lambda: read_json(file) if file.is_file() else empty_page())
+    page = agreed(lambda: read_page(file))
     wanted = {name: _settings(name, asked, overrides) for name in names}
     due = [name for name in names if again or page["settings"].get(name) != wanted[name]]
     for name in names:
@@ -72,11 +72,14 @@ def attack(
         bench = _bench(folder, experiment, asked, console)
         for name in due:
             console.title(name)
-            page = enter(page, name, ATTACKS[name].run(bench), wanted[name])
-            by_first(lambda page=page: write_json(file, page))
+            found = ATTACKS[name].run(bench)
+            if found.rows:
+                page = enter(page, name, found, wanted[name])
+                by_first(lambda page=page: write_json(file, page))
     show_page(console, f"{experiment.name}: what comes back", page, names)
     console.line(_READING)
     console.line(f"all of it: {file}")
+    console.finish()
     return page
 
 
@@ -106,6 +109,8 @@ def _options(options: dict[str, Any]) -> Options:
         value = getattr(asked, name)
         if value is not None and not value > 0:
             raise ConfigError(f"{name} must be larger than 0, got {value}.")
+    if asked.seed < 0:
+        raise ConfigError(f"seed must be at least 0, got {asked.seed}.")
     sources = ("forget", "retain")
     for source in asked.relearn_on:
         if source not in sources:
@@ -145,4 +150,9 @@ def _bench(folder: RunFolder, experiment: Experiment, asked: Options, console: C
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, folder, progress=stage.amount))
         found = columns_of(folder, prepared, None)
+    if "before" not in found:
+        console.warn(
+            f"{folder.path} began with the models of another run, as those of a sweep do, and has "
+            "no columns before and gold. The first run of the sweep has them."
+        )
     return Bench(prepared, {name: params for name, (_, params) in found.items()}, asked, console)

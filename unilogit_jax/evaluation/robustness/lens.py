@@ -59,6 +59,6 @@ def make_lens(
     def look(params: Any, rows: Rows) -> Float[np.ndarray, " layers"]:
         (tokens,) = run(params, rows)
         means = np.stack([x.mean(axis=0, dtype=np.float64) for x in tokens])
-        return metrics.probability(means).mean(axis=0)
+        return np.array([metrics.probability(layer).mean() for layer in means.T])
 
     return look

@@ -26,8 +26,8 @@ class LeakShares(NamedTuple):
 def leak_rule(probe: Probe) -> str:
     """In words, what `gives_away` calls a leak."""
     if probe.pattern is not None:
-        return "exact match, for all answers have one form"
-    return f"ROUGE-L recall of at least {LEAK}"
+        return "exact match"
+    return f"ROUGE-L recall >= {LEAK}"
 
 
 def gives_away(probe: Probe, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
