@@ -12,6 +12,7 @@ from unilogit_jax import metrics
 from unilogit_jax.data import Probe
 from unilogit_jax.data.prompts import probe_of
 from unilogit_jax.errors import DataError
+from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.evaluation.robustness import (
     INSTRUCTION,
     PREFIX,
@@ -37,12 +38,12 @@ from unilogit_jax.workflows._rows import read_task
 
 def coarse_weights(bench: Bench) -> Found:
     """Every model with its weights rounded."""
-    task = question_task(bench.prepared.task, bench.forget, retain=True)
-    rows = rows_of("quantize", "as it is", bench.plain, BOTH)
+    names = BOTH if bench.forget else tuple(MEANINGS)
+    rows = rows_of("quantize", "as it is", bench.plain, names)
     for name, rounding in ROUNDINGS.items():
         with bench.console.stage(f"rounding to {rounding.title}"):
             change = partial(quantize, bench.prepared.model, name=name)
-            rows += rows_of("quantize", rounding.title, bench.measured(task, change), BOTH)
+            rows += rows_of("quantize", rounding.title, bench.measured(bench.task, change), names)
     return Found(rows)
 
 

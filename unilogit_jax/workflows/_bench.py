@@ -74,19 +74,26 @@ class Bench:
         return make_scorer(apply_fn(self.prepared.model), batch_size=size, mesh=self.prepared.mesh)
 
     @cached_property
+    def task(self) -> Task:
+        """What is measured of both sides; where nothing is asked of the forget rows, everything."""
+        task = self.prepared.task
+        return question_task(task, self.forget, retain=True) if self.forget else task
+
+    @cached_property
     def plain(self) -> Numbers:
         """What the models say without any attack."""
-        return self.measured(question_task(self.prepared.task, self.forget, retain=True))
+        return self.measured(self.task)
 
     def some(self, items: Iterable[Any]) -> tuple[Any, ...]:
         """The first of them, `eval.max_items` at most."""
         return tuple(items)[: self.prepared.experiment.eval.max_items]
 
     def evaluator(self, task: Task) -> Evaluator:
-        """Measures a task as the run measures its own, whose rows may be as long as they are."""
+        """Measures a task as the run measures its own; longer prompts make its rows longer."""
         experiment = self.prepared.experiment
+        more = self._longest(filter(is_asked, task.probes)) - self._longest(self.asked)
+        length = {"max_length": experiment.data.max_length + max(0, more)}
         settings = experiment.eval.model_copy(update={"grad_norm": False})
-        length = {"max_length": self.prepared.model.config.max_length}
         experiment = experiment.model_copy(
             update={"eval": settings, "data": experiment.data.model_copy(update=length)}
         )
@@ -116,7 +123,7 @@ class Bench:
             [(probe, probe.answer) for probe in probes],
             template=data.template,
             system=data.system,
-            max_length=self.prepared.model.config.max_length,
+            max_length=data.max_length,
         )
         return replace(rows, unseen=unseen_token(tokenizer, data.pad_mask))
 
@@ -131,12 +138,16 @@ class Bench:
         """Whether the model takes these questions with an answer, a generated or the true one."""
         tokenizer, most = self.prepared.tokenizer, self.prepared.model.config.max_length
         room = most - self.prepared.experiment.eval.max_new_tokens
-        longest = max(len(self.prompt(probe)) for probe in probes)
+        longest = self._longest(probes)
         truths = max(
             len(tokenizer(p.answer, add_special_tokens=False)["input_ids"]) for p in probes
         )
         # The true answer's first token may be split in two, and its end token follows.
         return longest <= room and longest + truths + 2 <= most
+
+    def _longest(self, probes: Iterable[Probe]) -> int:
+        """Tokens of the longest prompt."""
+        return max((len(self.prompt(probe)) for probe in probes), default=0)
 
 
 def rows_of(attack: str, setting: str, found: Numbers, names: Sequence[str] = FORGET) -> list[Row]:
