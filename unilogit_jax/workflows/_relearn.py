@@ -37,7 +37,7 @@ class _Lesson:
     @property
     def words(self) -> str:
         """In words."""
-        return f"{len(self.taught)} {self.source} rows"
+        return f"{len(self.taught)} {self.source} row{'s' * (len(self.taught) > 1)}"
 
 
 @dataclass(frozen=True)
