@@ -193,8 +193,16 @@ def test_attacks_that_are_there_are_not_made_again(run, monkeypatch):
     assert found["settings"]["sample"]["samples"] == 3
 
 
-def test_adapters_and_overrides_of_the_command_line(run, capsys):
+def test_adapters_and_overrides_of_the_command_line(run, capsys, monkeypatch):
     place, _ = run
+    plain, own = _Course._start, []
+
+    def start(self, program):
+        state = plain(self, program)
+        own.append(self._step.frozen is program.weights.frozen)
+        return state
+
+    monkeypatch.setattr(_Course, "_start", start)
     out = place.parent / "lora.json"
     words = ["--only", "relearn", "lens", "--rows", "8", "--updates", "2", "--out", str(out)]
     lora = "lora={rank: 2, alpha: 4, targets: [q_proj, down_proj]}"
@@ -204,6 +212,7 @@ def test_adapters_and_overrides_of_the_command_line(run, capsys):
     page = json.loads(out.read_text())
     assert list(page["settings"]) == ["relearn", "lens"]
     assert page["settings"]["relearn"]["overrides"] == [lora, "eval.max_items=3"]
+    assert own == [True] * 3, "each model's adapters stand beside its own weights"
     curve, _ = page["curves"]
     assert all(line[0][1] != line[-1][1] for line in curve["lines"].values())
 

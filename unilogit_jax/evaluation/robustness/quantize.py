@@ -52,8 +52,8 @@ def round_int4(
       What is read back; it differs by at most s / 2.
 
     Example:
-      >>> round_int4(jnp.array([[7.0, 3.4, 0.7, 0.32]]), group=2).round(2).tolist()
-      [[7.0, 3.0, 0.7, 0.3]]
+      >>> print(round_int4(jnp.array([[7.0, 3.4, 0.7, 0.32]]), group=2).round(2))
+      [[7.  3.  0.7 0.3]]
 
     """
     parts = _in_groups(x, group)
@@ -98,8 +98,8 @@ def nf4_levels() -> Float[np.ndarray, " 16"]:
     1/30) / 2, and zero is exact.
 
     Example:
-      >>> nf4_levels()[[0, 7, 8, 15]].round(4).tolist()
-      [-1.0, 0.0, 0.0796, 1.0]
+      >>> print(nf4_levels()[[0, 7, 8, 15]].round(4))
+      [-1.      0.      0.0796  1.    ]
 
     Reference: arXiv:2305.14314, section 3 and appendix E.
     """
