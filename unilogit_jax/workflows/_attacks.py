@@ -73,20 +73,25 @@ def prompts(bench: Bench) -> Found:
         bench.console.line("prompts: this benchmark asks no questions about the rows to forget.")
         return Found()
     keep, seed = bench.prepared.task.retain, bench.options.seed
+    # An opening makes a prompt of its own, which has no place for examples.
+    shows = any(row.question is not None for row in keep)
+    shows = shows and all(probe.opening is None for probe in bench.asked)
     dresses = {
         "role prompt": [in_front(bench.asked, ROLE)],
         "instruction": [in_front(bench.asked, INSTRUCTION)],
         "few-shot": [
             shown_before(bench.asked, keep, count, seed=seed) for count in range(SHOTS, 0, -1)
         ]
-        if any(row.question is not None for row in keep)
+        if shows
         else [],
     }
     rows = rows_of("prompts", "asked as it is", bench.plain)
     for setting, choices in dresses.items():
         probes = next((probes for probes in choices if bench.fits(probes)), None)
         if probes is None:
-            bench.console.line(f"prompts: the model's rows are too short for: {setting}.")
+            bench.console.line(
+                f"prompts: no {setting} here: nothing to show, or no room in the model's rows."
+            )
             continue
         with bench.console.stage(f"asking with {setting}"):
             shots = f", {len(probes[0].shots)} shown" if setting == "few-shot" else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unilogit_jax.data import Probe, Rows, Task, encode_probes, probe_prompt, unseen_token
+from unilogit_jax.data import Panel, Probe, Rows, Task, encode_probes, probe_prompt, unseen_token
 from unilogit_jax.evaluation import MEANINGS, Evaluator, Scores, make_scorer, summarize
 from unilogit_jax.evaluation.robustness import forget_probes, is_asked, question_task
 from unilogit_jax.models import apply_fn
@@ -111,8 +111,7 @@ class Bench:
         self, evaluator: Evaluator, params: Any, prompts: Sequence[Sequence[int]], **drawn: Any
     ) -> list[str]:
         """Texts of generated answers, as long as the forget panel's are."""
-        task = question_task(self.prepared.task, self.asked, retain=False)
-        found = evaluator.answers(params, prompts, panel=task.panels[0], **drawn)
+        found = evaluator.answers(params, prompts, panel=self._panel, **drawn)
         return [answer.text for answer in found]
 
     def encoded(self, probes: Sequence[Probe]) -> Rows:
@@ -137,13 +136,18 @@ class Bench:
     def fits(self, probes: Sequence[Probe]) -> bool:
         """Whether the model takes these questions with an answer, a generated or the true one."""
         tokenizer, most = self.prepared.tokenizer, self.prepared.model.config.max_length
-        room = most - self.prepared.experiment.eval.max_new_tokens
+        room = most - (self._panel.new_tokens or self.prepared.experiment.eval.max_new_tokens)
         longest = self._longest(probes)
         truths = max(
             len(tokenizer(p.answer, add_special_tokens=False)["input_ids"]) for p in probes
         )
         # The true answer's first token may be split in two, and its end token follows.
         return longest <= room and longest + truths + 2 <= most
+
+    @cached_property
+    def _panel(self) -> Panel:
+        """How forget questions are asked."""
+        return question_task(self.prepared.task, self.asked, retain=False).panels[0]
 
     def _longest(self, probes: Iterable[Probe]) -> int:
         """Tokens of the longest prompt."""

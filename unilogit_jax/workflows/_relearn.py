@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relearning attack: a few updates on a few rows, and what comes back of the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +18,12 @@ from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import Program, reinforce_program
 
 _TITLES = {
-    "highest_probability": ("highest probability of the true answer", "like gold"),
-    "end_probability": ("probability of the true answer at the end", "like gold"),
-    "end_exact_match": ("exact answers at the end", "like gold"),
-    "updates_to_half": ("updates until half of before's probability", "like gold"),
+    "highest_probability": "highest probability of the true answer",
+    "end_probability": "probability of the true answer at the end",
+    "end_exact_match": "exact answers at the end",
+    "updates_to_half": "updates until half of before's probability",
 }
-"""Number -> its title, and what is wanted."""
+"""Number -> its title; all are wanted like gold's."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ def relearn(bench: Bench) -> Found:
     curves: list[Curve] = []
     for source in bench.options.relearn_on:
         lesson = _lesson(bench, source)
-        setting = f"{lesson.words}, {bench.options.updates} updates"
         teach, found = _Course(bench, lesson), {}
         for column, params in bench.columns.items():
             label = f"relearning {column} from {lesson.words}"
@@ -79,37 +78,39 @@ def relearn(bench: Bench) -> Found:
                 },
             )
         )
-        values: dict[str, dict[str, float | None]] = {
-            "highest_probability": {
-                c: max(p.probability for p in course) for c, course in found.items()
-            },
-            "end_probability": {c: course[-1].probability for c, course in found.items()},
-            "end_exact_match": {c: course[-1].exact for c, course in found.items()},
-        }
         if "before" in found:
-            before = found["before"]
-            half = before[0].probability / 2
-            values["updates_to_half"] = {
-                c: next((p.update for p in course if p.probability >= half), None)
-                for c, course in found.items()
-            }
-            _warn_of_harm(bench, lesson, before)
+            _warn_of_harm(bench, lesson, found["before"])
         rows += [
             Row(
                 attack="relearn",
-                setting=setting,
+                setting=f"{lesson.words}, {bench.options.updates} updates",
                 number=number,
-                title=title,
-                wanted=wanted,
-                values=values[number],
+                title=_TITLES[number],
+                wanted="like gold",
+                values=values,
             )
-            for number, (title, wanted) in _TITLES.items()
-            if number in values
+            for number, values in _numbers(found).items()
         ]
     return Found(rows, curves)
 
 
-def _warn_of_harm(bench: Bench, lesson: _Lesson, before: list[_Point]) -> None:
+def _numbers(found: Mapping[str, Sequence[_Point]]) -> dict[str, dict[str, float | None]]:
+    """Number -> its values by column, from how the models went."""
+    numbers: dict[str, dict[str, float | None]] = {
+        "highest_probability": {c: max(p.probability for p in went) for c, went in found.items()},
+        "end_probability": {c: went[-1].probability for c, went in found.items()},
+        "end_exact_match": {c: went[-1].exact for c, went in found.items()},
+    }
+    if "before" in found:
+        half = found["before"][0].probability / 2
+        numbers["updates_to_half"] = {
+            c: next((p.update for p in went if p.probability >= half), None)
+            for c, went in found.items()
+        }
+    return numbers
+
+
+def _warn_of_harm(bench: Bench, lesson: _Lesson, before: Sequence[_Point]) -> None:
     """Where training makes even the model forget that knew it all, it brings back too little."""
     first, last = before[0].probability, before[-1].probability
     if last < 0.9 * first:
