@@ -51,6 +51,22 @@ def test_hidden_states_of_a_layer_are_those_of_transformers(name, tmp_path):
 CONFIG = models.DecoderConfig.scratch(vocab_size=101, width=16, layers=4, heads=2, max_length=64)
 
 
+def test_every_layer_is_that_of_the_model_cut_off_behind_it():
+    # Two periods of two kinds, and a run of one layer.
+    kinds = {"local_layers": (True, False) * 2 + (True,), "window": 2, "layers": 5}
+    config = dataclasses.replace(CONFIG, **kinds)
+    model, params = models.init(config, jax.random.key(0))
+    params["norm"]["scale"] *= jnp.linspace(0.5, 2.0, 16)
+    whole = jax.jit(models.apply_fn(model.clone(every_layer=True)))(params, given())
+    assert len(whole.layers) == config.layers
+    norm = models.decoder.Norm(config, 16)
+    for layer in (0, 1, 2, 4):
+        stream = jax.jit(models.layer_fn(model, layer))(params, given()).hidden
+        wanted = norm.apply({"params": params["norm"]}, stream)
+        np.testing.assert_allclose(whole.layers[layer], wanted, atol=1e-5)
+    np.testing.assert_allclose(whole.layers[-1], whole.hidden, atol=1e-5)
+
+
 def test_the_last_layer_is_the_whole_model_without_the_final_norm():
     model, params = models.init(CONFIG, jax.random.key(0))
     whole = models.apply_fn(model)(params, given()).hidden

@@ -16,6 +16,7 @@ VERBS = {
     "unlearn": ("unlearn", "remove the forget rows from a model, as a config file says"),
     "finetune": ("finetune", "train the model that is to be unlearned"),
     "evaluate": ("evaluate", "measure the models of a run again"),
+    "attack": ("attack", "does what was unlearned come back: relearning, coarse weights, prompts"),
     "report": ("report", "make the report of a run anew, from its folder alone"),
     "sweep": ("sweep", "many runs of one config, and which of them to take"),
     "compare": ("compare", "put the numbers of several runs side by side"),

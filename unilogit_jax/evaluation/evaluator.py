@@ -142,8 +142,12 @@ class Evaluator:
         *,
         panel: Panel | None = None,
         begun: Sequence[Sequence[int]] | None = None,
+        **drawn: Any,
     ) -> list[Answer]:
-        """Greedy answers; a panel says how long they may be, and what ends them besides."""
+        """Answers; a panel says how long they may be, and what ends them besides.
+
+        They are greedy unless a `temperature` is given, and a `seed` with it, as in `generate`.
+        """
         outputs = generate(
             self._model,
             params,
@@ -153,6 +157,7 @@ class Evaluator:
             begun=begun,
             batch_size=self._batch_size,
             unseen=self._unseen,
+            **drawn,
         )
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops

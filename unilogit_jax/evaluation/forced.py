@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher-forced pass: one forward says how likely every token of every answer is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -66,27 +66,48 @@ def make_scorer(
     """
     extras = ("hit", "logprob_moments") if moments else ("hit",)
 
-    @jax.jit
     def forward(params: Any, batch: Batch) -> list[jax.Array]:
-        stats = _stats(apply_fn(params, batch), batch, extras, mesh)
+        stats = label_stats(apply_fn(params, batch), batch, mesh, extras=extras)
         found = [-cross_entropy_from_log_odds(stats.log_odds), stats.hit]
         if moments:
             found += [stats.logprob_mean, stats.logprob_var]
         return [jnp.asarray(x) for x in found]
 
-    def score(params: Any, rows: Rows) -> Scores:
+    run = make_pass(forward, batch_size=batch_size, mesh=mesh)
+    return lambda params, rows: Scores(*run(params, rows))
+
+
+def make_pass(
+    forward: Callable[[Any, Batch], Sequence[jax.Array]], *, batch_size: int, mesh: Mesh
+) -> Callable[[Any, Rows], list[tuple[np.ndarray, ...]]]:
+    """Compiles a pass over rows; the function it returns makes it with any weights over any rows.
+
+    Args:
+      forward: `(params, batch) -> arrays [B L ...]`, of a packed batch.
+      batch_size: packed rows at a time.
+      mesh: where to run.
+
+    Returns:
+      For each of these arrays, row by row, its entries at the row's supervised tokens.
+
+    """
+    compiled = jax.jit(forward)
+
+    def run(params: Any, rows: Rows) -> list[tuple[np.ndarray, ...]]:
         batch, places, size = _pack(rows, batch_size, mesh.shape["data"] * mesh.shape["fsdp"])
         chunks: list[list[np.ndarray]] = []
         for start in range(0, len(batch.tokens), size):
             some = jax.tree.map(lambda x, at=start: x[at : at + size], batch)
-            chunks.append([fetch(x) for x in forward(params, put_batch(some, mesh))])
+            chunks.append([fetch(x) for x in compiled(params, put_batch(some, mesh))])
         columns = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-        return Scores(*(tuple(values[at] for at in places) for values in columns))
+        return [tuple(values[at] for at in places) for values in columns]
 
-    return score
+    return run
 
 
-def _stats(output: ModelOutput, batch: Batch, extras: tuple[str, ...], mesh: Mesh) -> HeadStats:
+def label_stats(
+    output: ModelOutput, batch: Batch, mesh: Mesh, *, extras: tuple[str, ...] = ()
+) -> HeadStats:
     """What the head, or two read as one, says of the labels."""
     head, labels = output.head, (batch.labels, batch.weights)
     if isinstance(head, GenericHead):

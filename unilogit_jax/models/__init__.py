@@ -4,6 +4,7 @@
 from unilogit_jax.models.attention import check_kernel as check_kernel
 from unilogit_jax.models.build import apply_fn as apply_fn
 from unilogit_jax.models.build import init as init
+from unilogit_jax.models.build import input_axes as input_axes
 from unilogit_jax.models.build import layer_fn as layer_fn
 from unilogit_jax.models.build import logical_axes as logical_axes
 from unilogit_jax.models.build import param_shapes as param_shapes

@@ -92,6 +92,23 @@ def param_shardings(model: Decoder, mesh: Mesh) -> Params:
     return tree_shardings(logical_axes(model), param_shapes(model), mesh)
 
 
+def input_axes(axes: Sequence[str]) -> int:
+    """How many axes of a linear layer's kernel, behind that of the layers, are summed over.
+
+    Args:
+      axes: the logical names of all of them, as in `logical_axes`.
+
+    Example:
+      >>> input_axes(("layers", "embed", "heads", "head_dim"))
+      1
+      >>> input_axes(("layers", "heads", "head_dim", "embed"))
+      2
+
+    """
+    # A layer reads the stream ("embed" is all its input), or else it writes to it.
+    return 1 if axes[1] == "embed" else len(axes) - 2
+
+
 def apply_fn(model: Model) -> Callable[[Params, Batch], ModelOutput]:
     """The model, or two read as one, as a pure function of parameters and a packed batch."""
 

@@ -50,6 +50,9 @@ class Decoder(nn.Module):
     nothing below them has any either, the backward pass ends at the first of them."""
     depth: int | None = None
     """Layers that are run; None: all, and the final norm."""
+    every_layer: bool = False
+    """Whether the output holds, in `layers`, the stream behind each layer through the final norm;
+    without a cache only."""
 
     @nn.compact
     def __call__(
@@ -98,10 +101,12 @@ class Decoder(nn.Module):
 
         embedding, _ = self._table("embed", config.vocab_size, "vocab")
         x = self._embed(embedding, tokens, positions)
-        x, cache = self._run_layers((x, cache), sights, tables)
+        (x, cache), streams = self._run_layers((x, cache), sights, tables)
+        norm = Norm(config, config.width, name="norm")
+        layers = tuple(norm(jnp.concatenate(streams))) if self.every_layer else None
         if self.depth is None:
-            x = Norm(config, config.width, name="norm")(x)
-        output = ModelOutput(hidden=x, head=self._head(embedding))
+            x = norm(x)
+        output = ModelOutput(hidden=x, head=self._head(embedding), layers=layers)
         if cache is None:
             return output
         return output, dataclasses.replace(cache, index=cache.index + length)
@@ -142,22 +147,27 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "rows D"], Float[Array, " rows"] | None]:
         return Table(self.config, (rows, self.config.width), axis, bias, name=name)()
 
-    def _run_layers(self, stream: Stream, sights: dict[bool, Sight], tables: Tables) -> Stream:
+    def _run_layers(
+        self, stream: Stream, sights: dict[bool, Sight], tables: Tables
+    ) -> tuple[Stream, list[Any]]:
+        """The stream behind the last layer, and with `every_layer` behind each, in parts."""
         config = self.config
         adapters = self.variables.get("lora", {}).get("layers")
         apart = self.variables.get("params", {}).get("layers")
         if isinstance(apart, tuple):
-            return self._one_by_one(apart, adapters, stream, sights, tables)
+            return self._one_by_one(apart, adapters, stream, sights, tables), []
         params = self.param("layers", self._stacked, stream, sights, tables)
         stacked = {"params": params} | ({} if adapters is None else {"lora": adapters})
         depth = config.layers if self.depth is None else self.depth
+        streams = []
         for run in layer_runs(depth, config.local_layers[:depth], self.trained or ()):
-            stream = self._scan(run, stacked, stream, sights, tables)
-        return stream
+            stream, outputs = self._scan(run, stacked, stream, sights, tables)
+            streams.append(outputs)
+        return stream, streams
 
     def _scan(
         self, run: Run, stacked: dict[str, Any], stream: Stream, sights: dict, tables: Tables
-    ) -> Stream:
+    ) -> tuple[Stream, Array | None]:
         """Runs of equal periods: the kinds of layers within one period are known when compiling."""
         period, indexed = len(run.kinds), stream[1] is not None
         if self.trained is not None and not self.trained[0] <= run.start < self.trained[1]:
@@ -165,14 +175,16 @@ class Decoder(nn.Module):
             stacked, indexed = jax.lax.stop_gradient(stacked), True
         keys = self.make_rng("lora") if self.has_rng("lora") else None
 
-        def body(stream: Stream, xs: Any) -> tuple[Stream, None]:
+        def body(stream: Stream, xs: Any) -> tuple[Stream, Array | None]:
             first, weights = xs
+            outputs = []
             for k, local in enumerate(run.kinds):
                 at, held = (first + k, stacked) if indexed else (k, weights)
                 at = None if period == 1 and not indexed else at
                 where = sights[local], tables[local], keys, at
                 stream = self._layer(local, held, stream, first + k, *where)
-            return stream, None
+                outputs.append(stream[0])
+            return stream, jnp.stack(outputs) if self.every_layer else None
 
         def periods(x: Array) -> Array:
             part = x if run.stop - run.start == len(x) else x[run.start : run.stop]
@@ -182,7 +194,10 @@ class Decoder(nn.Module):
         firsts = jnp.arange(run.start, run.stop, period)
         # A step of generation would copy all weights in order to reshape them.
         weights = None if indexed else jax.tree.map(periods, stacked)
-        return jax.lax.scan(body, stream, (firsts, weights))[0]
+        stream, outputs = jax.lax.scan(body, stream, (firsts, weights))
+        if outputs is not None:
+            outputs = outputs.reshape(-1, *outputs.shape[2:])
+        return stream, outputs
 
     def _one_by_one(
         self,

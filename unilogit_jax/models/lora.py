@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from unilogit_jax.errors import ConfigError, suggest
-from unilogit_jax.models.build import Params, logical_axes, param_shapes, put
+from unilogit_jax.models.build import Params, input_axes, logical_axes, param_shapes, put
 from unilogit_jax.models.checks import check_positive
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.patterns import fits
@@ -234,8 +234,7 @@ class _Site(NamedTuple):
 
     def insert(self, entries: tuple[Any, ...], rank: Any) -> dict[str, tuple[Any, ...]]:
         """The entries (sizes or names) of the kernel's axes, made into those of its factors."""
-        # A layer reads the stream ("embed" is all its input), or else it writes to it.
-        outputs = 2 if self.axes[1] == "embed" else len(self.axes) - 1
+        outputs = 1 + input_axes(self.axes)
         return {
             "a": (*entries[:outputs], rank),
             "b": (entries[0], rank, *entries[outputs:]),

@@ -142,7 +142,7 @@ def make_step(
 
 
 class _WithFrozen(NamedTuple):
-    """A jitted step and the frozen weights that it is always called with."""
+    """A jitted step and the frozen weights that it is called with."""
 
     compiled: Any
     frozen: Any

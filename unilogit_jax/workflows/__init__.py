@@ -6,6 +6,7 @@ from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, read_json
 from unilogit_jax.workflows._continue import continued
 from unilogit_jax.workflows._runs import open_run
+from unilogit_jax.workflows.attack import attack
 from unilogit_jax.workflows.compare import compare
 from unilogit_jax.workflows.evaluate import ask, evaluate
 from unilogit_jax.workflows.export import export, load_pretrained
@@ -21,6 +22,7 @@ from unilogit_jax.workflows.unlearn import unlearn
 
 __all__ = [
     "ask",
+    "attack",
     "compare",
     "continued",
     "evaluate",
