@@ -52,8 +52,8 @@ def round_int4(
       What is read back; it differs by at most s / 2.
 
     Example:
-      >>> print(round_int4(jnp.array([[7.0, 3.4, 0.7, 0.32]]), group=2).round(2))
-      [[7.  3.  0.7 0.3]]
+      >>> round_int4(jnp.array([[7.0, 3.4, 3.5, 1.7]]), group=2).tolist()
+      [[7.0, 3.0, 3.5, 1.5]]
 
     """
     parts = _in_groups(x, group)
