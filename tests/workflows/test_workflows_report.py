@@ -32,14 +32,26 @@ ATTACK = {
             "number": "forget_rouge_l",
             "title": EVIL,
             "wanted": "like gold",
-            "values": {"gold": 0.25, "after": 0.625, "before": None},
-        }
+            "values": {"gold": 0.25, "after": 0.625, "before": 1.0},
+        },
+        {
+            "attack": "relearn",
+            "setting": "3 rows",
+            "number": "updates_to_half",
+            "title": "updates",
+            "wanted": "like gold",
+            "values": {"gold": None, "after": 18, "before": 0},
+        },
     ],
     "curves": [
         {"attack": "relearn", "title": EVIL, "x": "updates", "y": EVIL,
          "lines": {"after": [[0, 0.1], [2, None]], "gold": [[0, 0.2]]}}
     ],
-    "settings": {"seed": 7, "relearn": {"rows": 3, "kind": EVIL}},
+    "settings": {
+        "seed": 7,
+        "relearn": {"rows": 3, "kind": EVIL, "relearn_on": ["forget", "retain"], "rate": None},
+        "lens": {"overrides": []},
+    },
 }  # fmt: skip
 
 
@@ -175,11 +187,11 @@ def test_what_an_attack_finds_later_comes_into_the_page(made):
     assert "relearn" not in page_of(made).text
     write_json(made.path / "attack.json", ATTACK)
     page = page_of(made)
-    assert f"relearn, {EVIL} ≈ like gold is best {EVIL} – 0.625 0.250" in page.text
-    assert (
-        "attack before after gold relearn" in page.text
-        and f"seed 7, relearn (rows 3, kind {EVIL})" in page.text
-    )
+    assert f"relearn, {EVIL} ≈ like gold is best {EVIL} 1.000 0.625 0.250" in page.text
+    assert "updates 0 18 never" in page.text
+    assert "attack before after gold relearn" in page.text
+    made_with = f"seed 7, relearn (rows 3, kind {EVIL}, relearn on forget and retain), lens"
+    assert f"{made_with} " in page.text
     assert page.tags.count("img") == 6
     better = summarize(evaluation(4), evaluation(9))
     write_evaluation(made.eval / "after.json", evaluation(4), better)

@@ -51,6 +51,10 @@ Page = dict[str, Any]
 """What attack.json holds: `rows` and `curves` as plain data, `settings` by attack."""
 
 
+FILE = "attack.json"
+"""In the run folder: {"rows": ..., "curves": ..., "settings": ...}."""
+
+
 def read_page(file: AnyPath) -> Page:
     """The page in a file; without the file that of no attack.
 
@@ -85,6 +89,19 @@ def enter(page: Page, attack: str, found: Found, settings: Mapping[str, Any]) ->
     }
 
 
+def number_text(value: float | None) -> str:
+    """A number of an attack as it is shown; None is what did not happen.
+
+    Example:
+      >>> number_text(0.5), number_text(18), number_text(None)
+      ('0.500', '18', 'never')
+
+    """
+    if value is None:
+        return "never"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
 def show_page(console: Console, title: str, page: Page, attacks: Sequence[str]) -> None:
     """Prints the numbers of some attacks as one table, and each curve as another."""
     rows = [row for name in attacks for row in page["rows"] if row["attack"] == name]
@@ -92,7 +109,7 @@ def show_page(console: Console, title: str, page: Page, attacks: Sequence[str]) 
     cells = [
         [
             *(row[key] for key in ("attack", "setting", "title", "wanted")),
-            *(_number(row["values"].get(name)) for name in columns),
+            *(number_text(row["values"].get(name)) for name in columns),
         ]
         for row in rows
     ]
@@ -110,11 +127,5 @@ def _show_curve(console: Console, curve: Mapping[str, Any]) -> None:
     count = min(_POINTS, len(places))
     some = [k * last // max(1, count - 1) for k in range(count)]
     heads = [curve["x"], *(str(places[k]) for k in some)]
-    cells = [[name, *(_number(points[k][1]) for k in some)] for name, points in lines.items()]
+    cells = [[name, *(number_text(points[k][1]) for k in some)] for name, points in lines.items()]
     console.table(f"{curve['attack']}: {curve['y']}, {curve['title']}", heads, cells)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "never"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import AttackRow, read_json
+from unilogit_jax.workflows._findings import FILE, number_text
 from unilogit_jax.workflows._report_facts import in_order
-
-ATTACKS = "attack.json"
-"""In the run folder: {"rows": ..., "curves": ..., "settings": ...}."""
 
 
 class Robustness(NamedTuple):
@@ -29,7 +27,7 @@ def read_robustness(run: AnyPath) -> Robustness:
       CheckpointError: the file is damaged.
 
     """
-    path = run / ATTACKS
+    path = run / FILE
     if not path.is_file():
         return Robustness()
     tree = read_json(path)
@@ -52,7 +50,7 @@ def read_robustness(run: AnyPath) -> Robustness:
 
 
 def _row(tree: Mapping[str, Any]) -> AttackRow:
-    values = {name: "–" if x is None else f"{x:.3f}" for name, x in tree["values"].items()}
+    values = {name: number_text(x) for name, x in tree["values"].items()}
     attack, setting = str(tree["attack"]), str(tree["setting"])
     return AttackRow(attack, setting, str(tree["title"]), str(tree["wanted"]), values)
 
@@ -67,8 +65,14 @@ def _curve(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(tree: Mapping[str, Any]) -> str:
-    """Settings in words; those of single attacks in brackets."""
-    return ", ".join(
-        f"{name} ({_settings(value)})" if isinstance(value, Mapping) else f"{name} {value}"
-        for name, value in tree.items()
-    )
+    """Settings in words, what is not set left out; those of single attacks in brackets."""
+    parts = []
+    for name, value in tree.items():
+        words = str(name).replace("_", " ")
+        if isinstance(value, Mapping):
+            inner = _settings(value)
+            parts.append(f"{words} ({inner})" if inner else words)
+        elif value not in (None, [], ""):
+            text = " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+            parts.append(f"{words} {text}")
+    return ", ".join(parts)

@@ -12,13 +12,10 @@ from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.workflows._attacks import ATTACKS
 from unilogit_jax.workflows._bench import Bench, Options
-from unilogit_jax.workflows._findings import Page, enter, read_page, show_page
+from unilogit_jax.workflows._findings import FILE, Page, enter, read_page, show_page
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._runs import UNLEARN, is_run, open_run, stages_of
 from unilogit_jax.workflows.evaluate import columns_of
-
-FILE = "attack.json"
-"""In the run folder, or in the place of `out`."""
 
 
 def attack(
