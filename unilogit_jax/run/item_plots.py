@@ -110,6 +110,7 @@ def plot_robustness(path: AnyPath, curves: Sequence[Curve]) -> None:
             )
         title_of(axes, literal(curve["title"]))
         axes.set_xlabel(literal(curve["x"]), color=INK)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # updates or layers
         axes.set_ylabel(literal(curve["y"]), color=INK)
         if curve["lines"]:
             axes.legend(fontsize=9, frameon=False)
