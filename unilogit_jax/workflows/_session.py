@@ -3,7 +3,7 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from unilogit_jax.config import Experiment, dump_config
 from unilogit_jax.errors import StorageError
@@ -18,6 +18,7 @@ from unilogit_jax.hosts import (
 )
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.run.lock import take
 from unilogit_jax.workflows._advice import memory_told
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._record import note_start
@@ -65,8 +66,6 @@ def _session(
     check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)
     run = new_run(experiment, out) if resume is None else resume
-    if is_first():
-        console.log_to(run.log)
     console.line(f"run folder: {run.path}")
     for note in notes:
         console.warn(note)
@@ -79,7 +78,23 @@ def _session(
 
 @contextmanager
 def true_status(run: RunFolder, console: Console) -> Iterator[None]:
-    """Sets a run's status at the end: done, or failed and why."""
+    """Keeps the log, and sets a run's status at the end: done, or failed and why.
+
+    Nobody else works in it meanwhile.
+
+    Raises:
+      CheckpointError: another process does; its status stays as it is.
+
+    """
+    held = ExitStack()
+    by_first(lambda: held.callback(take(run)))
+    with held:
+        if is_first():
+            console.log_to(run.log)
+        yield from _true_status(run, console)
+
+
+def _true_status(run: RunFolder, console: Console) -> Iterator[None]:
     try:
         yield
     except BaseException as error:

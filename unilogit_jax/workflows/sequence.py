@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from unilogit_jax.config import Loaded, read_config
-from unilogit_jax.hosts import agreed, by_first, is_first
+from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, read_json, write_json
 from unilogit_jax.workflows._continue import start_from
@@ -78,7 +78,6 @@ def resume_sequence(
 
     """
     folder, _ = open_run(path)
-    by_first(lambda: folder.set_status("running"))
     more = ("output.profile=true",) if profile else ()
     return _serve(folder, make_console() if console is None else console, more)
 
@@ -98,9 +97,8 @@ def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> Run
         words = () if request is None else request_words(request)
         return agreed(lambda: read_config(folder.config, *more, *begin, *words))
 
-    if is_first():
-        console.log_to(folder.log)
     with true_status(folder, console):
+        by_first(lambda: folder.set_status("running"))
         whole = read(()).experiment
         console.title(f"unilogit · unlearn · {whole.name}: {len(requests)} requests in turn")
         console.line(f"folder: {folder.path}")

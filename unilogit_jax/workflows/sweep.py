@@ -9,7 +9,7 @@ import jax
 
 from unilogit_jax.config import read_config
 from unilogit_jax.evaluation import MEANINGS
-from unilogit_jax.hosts import agreed, by_first, is_first
+from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, plot_front, read_json, write_json
 from unilogit_jax.workflows._beside import start_key
@@ -98,7 +98,6 @@ def resume_sweep(path: AnyPath | str, *, console: Console | None = None) -> RunF
 
     """
     folder, _ = open_run(path)
-    by_first(lambda: folder.set_status("running"))
     return _serve(folder, make_console() if console is None else console)
 
 
@@ -120,9 +119,8 @@ def _serve(folder: RunFolder, console: Console) -> RunFolder:
     """Does what is still to do."""
     record = agreed(lambda: read_json(folder.path / RECORD))
     runs: list[list[str]] = record["runs"]
-    if is_first():
-        console.log_to(folder.log)
     with true_status(folder, console):
+        by_first(lambda: folder.set_status("running"))
         console.title(f"unilogit · sweep · {len(runs)} runs")
         console.line(f"folder: {folder.path}")
         begun: dict[str, RunFolder] = {}
