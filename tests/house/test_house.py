@@ -78,8 +78,8 @@ def test_no_test_changes_a_setting_of_jax_for_those_that_follow():
 
 def test_every_benchmark_is_in_the_table():
     files = {p.stem for p in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "find", "choices"}
-    # A benchmark's words and prompts are in files of its name.
-    parts = {f"{name}_{part}" for name in BENCHMARKS for part in ("words", "prompts")}
+    # A benchmark's words, prompts and names are in files of its name.
+    parts = {f"{name}_{part}" for name in BENCHMARKS for part in ("words", "prompts", "names")}
     assert files - parts == set(BENCHMARKS)
 
 
