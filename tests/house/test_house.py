@@ -76,6 +76,13 @@ def test_no_test_changes_a_setting_of_jax_for_those_that_follow():
     assert found == [tests / "conftest.py"], "use a context (`with jax.numpy_rank_promotion(...)`)"
 
 
+def test_every_test_that_the_page_on_reliability_names_is_there():
+    root = ROOT.parent
+    named = re.findall(r"(tests/\w[\w/]*\.py)::(\w+)", (root / "docs/reliability.md").read_text())
+    missing = [name for file, name in named if f"def {name}(" not in (root / file).read_text()]
+    assert len(named) > 40 and not missing
+
+
 def test_every_benchmark_is_in_the_table():
     files = {p.stem for p in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "find", "choices"}
     # A benchmark's words, prompts and names are in files of its name.
