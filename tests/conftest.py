@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test settings: eight CPU devices, no network, float32 matmuls, rank promotion refused."""
 
+import gc
 import os
 import socket
 from itertools import count
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,6 +21,21 @@ from fake_gcs import FakeGcs
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+MAPS = 20_000
+"""Parts of memory that a process may have when a file of tests ends; a compiled program has about
+fifteen, and Linux allows a process 65,530."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Programs of files that are done are dropped before there are too many."""
+    yield
+    parts = Path("/proc/self/maps")
+    if parts.exists() and sum(1 for _ in parts.open()) > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
