@@ -91,6 +91,6 @@ class Pdu(Unlearning):
             "retain_loss": retain_loss,
             "forget_nll": set_mean(nll, stats, FORGET),
             "retain_nll": set_mean(nll, stats, RETAIN),
-            # A mean over tokens, so that the parts of a batch add up to it.
-            "dual": set_mean(state * jnp.ones_like(nll), stats, RETAIN),
+            # A mean over tokens, so that the parts of a batch add up to it; of ones it is exact.
+            "dual": state * set_mean(jnp.ones_like(nll), stats, RETAIN),
         }
