@@ -7,7 +7,7 @@ keep give it less than a tenth, as they cannot tell what is special to the row; 
 the end token among them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -67,7 +67,7 @@ def classes_of(
 
 def by_class(
     values: Float[np.ndarray, " T"], classes: Int[np.ndarray, " T"], name: str = "kl"
-) -> Mapping[str, float]:
+) -> dict[str, float]:
     """Means over all tokens, and over those of each class."""
     parts = {f"{name}_{kind}": values[classes == k].mean() for k, kind in enumerate(CLASSES)}
     return {key: float(x) for key, x in ({name: values.mean()} | parts).items()}

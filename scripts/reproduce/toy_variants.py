@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from distances import by_class
 from scipy.special import log_softmax
 
 from unilogit_jax import models
@@ -254,9 +255,7 @@ def distances(
     """KL(gold || model) per token, whole and by class of token; the mean over the gold models."""
     golds = corpus.golds if golds is None else golds
     kl = np.mean([(np.exp(gold) * (gold - model)).sum(-1) for gold in golds], axis=0)
-    names = ("template", "name", "value")
-    parts = {f"kl_{name}": kl[corpus.classes == k] for k, name in enumerate(names)}
-    return {"kl": float(kl.mean())} | {key: float(x.mean()) for key, x in parts.items()}
+    return by_class(kl, corpus.classes)
 
 
 def value_of(probe: Any) -> str:

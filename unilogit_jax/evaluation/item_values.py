@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The values of single items that a number of the table is the mean of; none of other numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,7 @@ def item_values(evaluation: Evaluation) -> dict[str, Values]:
       A subset of the keys of `MEANINGS`; each array's mean is the number itself.
 
     """
-    found: dict[str, Values] = {}
-    for group in ("forget", "retain"):
-        found |= _of_group(group, evaluation.of(group))
-    if compared := _with_wrong(evaluation):
-        correct, wrong = _losses(compared)
-        found["forget_choice"] = np.asarray(np.all(correct[:, None] < wrong, axis=1), np.float64)
+    found = own_values(evaluation)
     if evaluation.suite:
         suite = SUITES[evaluation.suite]
         log = suite.log(evaluation)
@@ -40,6 +35,16 @@ def item_values(evaluation: Evaluation) -> dict[str, Values]:
             values = _of_entry(log.get(name, {}))
             if values is not None:
                 found[number] = values
+    return found
+
+
+def own_values(evaluation: Evaluation) -> dict[str, Values]:
+    """Those of `item_values` that every task has, whatever its suite."""
+    found: dict[str, Values] = {}
+    for group in ("forget", "retain"):
+        found |= _of_group(group, evaluation.of(group))
+    if compared := _with_wrong(evaluation):
+        found["forget_choice"] = _doubles(metrics.choice_hits(*_losses(compared)))
     return found
 
 
@@ -81,5 +86,5 @@ def _of_entry(entry: Mapping[str, Any]) -> Values | None:
     return None
 
 
-def _doubles(values: Sequence[Any]) -> np.ndarray:
+def _doubles(values: Any) -> np.ndarray:
     return np.array(values, np.float64)

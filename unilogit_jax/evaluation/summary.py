@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from unilogit_jax import metrics
-from unilogit_jax.evaluation.items import Evaluation, Item
+from unilogit_jax.evaluation.item_values import forget_truth_ratios, own_values
+from unilogit_jax.evaluation.items import Evaluation
 from unilogit_jax.evaluation.membership import membership_numbers
 from unilogit_jax.evaluation.suites import SUITES, Log
 
@@ -189,37 +190,11 @@ def summarize(
 
 def _own_numbers(evaluation: Evaluation, reference: Evaluation | None) -> dict[str, float]:
     """Those that every task has."""
-    forget, retain = evaluation.of("forget"), evaluation.of("retain")
-    numbers = {**_group("forget", forget), **_group("retain", retain)}
-    with_wrong = [i for i in forget if i.wrong_nll]
-    if with_wrong:
-        numbers["forget_choice"] = metrics.choice_accuracy(*_losses(with_wrong))
-    if with_wrong and reference is not None:
-        gold = [i for i in reference.of("forget") if i.wrong_nll]
-        ratios = [metrics.truth_ratio(*_losses(items)) for items in (with_wrong, gold)]
-        ks = metrics.ks_distance(*ratios)
+    numbers = {name: float(values.mean()) for name, values in own_values(evaluation).items()}
+    ratios = forget_truth_ratios(evaluation)
+    if len(ratios) and reference is not None:
+        ks = metrics.ks_distance(ratios, forget_truth_ratios(reference))
         numbers["forget_ks_distance"], numbers["forget_ks_p"] = ks.distance, ks.p_value
     if not np.isnan(evaluation.seen_accuracy):
         numbers["retain_seen_accuracy"] = evaluation.seen_accuracy
     return numbers
-
-
-def _group(name: str, items: list[Item]) -> dict[str, float]:
-    if not items:
-        return {}
-    nll = np.array([i.nll for i in items])
-    numbers = {
-        f"{name}_probability": metrics.probability(nll).mean(),
-        f"{name}_exact_match": np.mean([i.exact for i in items]),
-    }
-    asked = [i for i in items if i.answer is not None]
-    if asked:
-        numbers[f"{name}_rouge_l"] = np.mean([i.rouge_l for i in asked])
-        numbers[f"{name}_malformed"] = np.mean([i.malformed for i in asked])
-    return {key: float(value) for key, value in numbers.items()}
-
-
-def _losses(items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
-    # Rows may have different numbers of wrong answers; the shortest list decides.
-    k = min(len(i.wrong_nll) for i in items)
-    return np.array([i.correct_nll for i in items]), np.array([i.wrong_nll[:k] for i in items])

@@ -24,6 +24,7 @@ from unilogit_jax.metrics.memorization import exact_memorization, extraction_str
 from unilogit_jax.metrics.probability import (
     KsResult,
     choice_accuracy,
+    choice_hits,
     ks_distance,
     normalised_probability,
     probability,
@@ -40,6 +41,7 @@ __all__ = [
     "SeedSpread",
     "auc",
     "choice_accuracy",
+    "choice_hits",
     "compression_ratio",
     "exact_match",
     "exact_memorization",

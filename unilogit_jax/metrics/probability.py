@@ -9,7 +9,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from unilogit_jax.errors import DataError
 
@@ -131,10 +131,34 @@ def choice_accuracy(
       0.5
 
     """
-    _check_choices(correct_nll, wrong_nll)
-    if not len(correct_nll):
+    hits = choice_hits(correct_nll, wrong_nll)
+    if not len(hits):
         raise DataError("choice accuracy of no items: give at least one question.")
-    return float((np.asarray(correct_nll)[:, None] < np.asarray(wrong_nll)).all(-1).mean())
+    return float(hits.mean())
+
+
+def choice_hits(
+    correct_nll: Float[np.ndarray, " items"], wrong_nll: Float[np.ndarray, "items choices"]
+) -> Bool[np.ndarray, " items"]:
+    """Which items' correct answer has the lowest mean token nll; `choice_accuracy` is their share.
+
+    Args:
+      correct_nll: as in `choice_accuracy`.
+      wrong_nll: the same.
+
+    Returns:
+      A truth value per item; a tie is no hit.
+
+    Raises:
+      DataError: there are no wrong answers, or the arrays belong to different items.
+
+    Example:
+      >>> choice_hits(np.array([1.0, 3.0]), np.array([[2.0, 4.0], [2.0, 4.0]])).tolist()
+      [True, False]
+
+    """
+    _check_choices(correct_nll, wrong_nll)
+    return np.asarray(np.all(np.asarray(correct_nll)[:, None] < np.asarray(wrong_nll), axis=-1))
 
 
 def ks_distance(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> KsResult:

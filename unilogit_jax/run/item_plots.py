@@ -6,7 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from unilogit_jax.paths import AnyPath
-from unilogit_jax.run.canvas import FAINT, INK, colours_of, new_figure, save_figure, tidy, title_of
+from unilogit_jax.run.canvas import (
+    FAINT,
+    INK,
+    colours_of,
+    finite,
+    new_figure,
+    save_figure,
+    tidy,
+    title_of,
+)
 from unilogit_jax.run.labels import literal
 
 _LOWEST, _HIGHEST = 1e-4, 1e4
@@ -98,7 +107,7 @@ def plot_robustness(path: AnyPath, curves: Sequence[Curve]) -> None:
         axes = figure.add_subplot(len(curves), 1, i + 1)
         for name, points in curve["lines"].items():
             xs = [float(x) for x, _ in points]
-            ys = [math.nan if y is None else float(y) for _, y in points]
+            ys = [finite(y) for _, y in points]
             axes.plot(
                 xs,
                 ys,

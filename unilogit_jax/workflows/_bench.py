@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from unilogit_jax import metrics
 from unilogit_jax.data import Panel, Probe, Rows, Task, encode_probes, probe_prompt, unseen_token
 from unilogit_jax.evaluation import MEANINGS, Evaluator, Scores, make_scorer, summarize
 from unilogit_jax.evaluation.robustness import forget_probes, is_asked, question_task
@@ -172,4 +171,4 @@ def rows_of(attack: str, setting: str, found: Numbers, names: Sequence[str] = FO
 
 def mean_probability(scores: Scores) -> float:
     """Geometric mean probability per token of each row's answer, averaged over rows."""
-    return float(np.exp(-scores.nll).mean())
+    return float(metrics.probability(scores.nll).mean())

@@ -41,12 +41,7 @@ def read_robustness(run: AnyPath) -> Robustness:
             "attack again."
         ) from error
     columns = dict.fromkeys(name for row in rows for name in row.values)
-    return Robustness(
-        rows,
-        in_order(columns),
-        curves,
-        settings,
-    )
+    return Robustness(rows, in_order(columns), curves, settings)
 
 
 def _row(tree: Mapping[str, Any]) -> AttackRow:

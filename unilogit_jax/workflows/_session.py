@@ -78,7 +78,7 @@ def _session(
 
 @contextmanager
 def true_status(run: RunFolder, console: Console) -> Iterator[None]:
-    """Keeps the log, and sets a run's status at the end: done, or failed and why.
+    """Keeps the log and the status: running, and at the end done, or failed and why.
 
     Nobody else works in it meanwhile.
 
@@ -91,6 +91,7 @@ def true_status(run: RunFolder, console: Console) -> Iterator[None]:
     with held:
         if is_first():
             console.log_to(run.log)
+        by_first(lambda: run.set_status("running"))
         yield from _true_status(run, console)
 
 
@@ -135,7 +136,6 @@ def new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:
 
 
 def _begin(run: RunFolder, prepared: Prepared, verb: str) -> None:
-    run.set_status("running")
     run.write_env({"verb": verb, "seed": prepared.experiment.output.seed})
     write_model(run, prepared.model, prepared.tokenizer)
     note_start(run, prepared)

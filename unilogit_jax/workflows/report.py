@@ -91,25 +91,19 @@ def write_all(
       facts: what else to put into summary.json.
 
     """
+
+    def write() -> None:
+        summaries = write_evaluations(run.eval, results)
+        flat = {f"{name}.{k}": x for name, numbers in summaries.items() for k, x in numbers.items()}
+        verdict = verdict_of(summaries)
+        passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}
+        seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}
+        write_json(run.summary, {**facts, **passed, **flat, **seconds})
+        note_end(run, prepared, console)
+        make_report(run, prepared.experiment)
+
     with console.stage("writing the report"):
-        by_first(lambda: _write(run, console, results, prepared, facts))
-
-
-def _write(
-    run: RunFolder,
-    console: Console,
-    results: Results,
-    prepared: Prepared,
-    facts: Mapping[str, object],
-) -> None:
-    summaries = write_evaluations(run.eval, results)
-    flat = {f"{name}.{key}": x for name, numbers in summaries.items() for key, x in numbers.items()}
-    verdict = verdict_of(summaries)
-    passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}
-    seconds = {f"seconds.{name}": round(s, 2) for name, s in console.stage_times.items()}
-    write_json(run.summary, {**facts, **passed, **flat, **seconds})
-    note_end(run, prepared, console)
-    make_report(run, prepared.experiment)
+        by_first(write)
 
 
 def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True) -> None:

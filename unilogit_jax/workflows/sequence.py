@@ -98,7 +98,6 @@ def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> Run
         return agreed(lambda: read_config(folder.config, *more, *begin, *words))
 
     with true_status(folder, console):
-        by_first(lambda: folder.set_status("running"))
         whole = read(()).experiment
         console.title(f"unilogit · unlearn · {whole.name}: {len(requests)} requests in turn")
         console.line(f"folder: {folder.path}")

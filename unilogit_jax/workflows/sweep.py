@@ -120,7 +120,6 @@ def _serve(folder: RunFolder, console: Console) -> RunFolder:
     record = agreed(lambda: read_json(folder.path / RECORD))
     runs: list[list[str]] = record["runs"]
     with true_status(folder, console):
-        by_first(lambda: folder.set_status("running"))
         console.title(f"unilogit · sweep · {len(runs)} runs")
         console.line(f"folder: {folder.path}")
         begun: dict[str, RunFolder] = {}
