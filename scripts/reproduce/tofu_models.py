@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from distances import by_class, classes_of, make_kl
+from scipy.stats import hmean
 
 from unilogit_jax.config import dump_config, read_config
 from unilogit_jax.data import Example, encode
@@ -27,7 +28,8 @@ from unilogit_jax.workflows._stored import read_evaluation
 COMMON = (
     *("data.max_length=128", "eval.max_items=null", "eval.gold=true", "eval.max_new_tokens=96"),
     *("model.scratch.vocab_size=2048", "model.scratch.layers=3"),
-    *("finetune.epochs=24", "finetune.batch_size=16", "finetune.warmup=0.03"),
+    *("finetune.epochs=20", "finetune.batch_size=16", "finetune.warmup=0.03"),
+    "finetune.weight_decay=0.5",  # with less, gold is too sure of what it never saw
     *("finetune.packing=256", "unlearn.packing=256", "unlearn.retain_ratio=1"),
     *("output.checkpoint_every=500", "method.retain_weight=1"),
 )
@@ -148,7 +150,9 @@ class Models:
         answers = [(i.answer or "", i.malformed) for i in evaluation.of("forget")]
         most = self.most_repetitive
         malformed = [bad or compression_ratio(text) > most for text, bad in answers]
-        return summarize(evaluation, self.gold) | {"malformed": float(np.mean(malformed))}
+        found = summarize(evaluation, self.gold) | {"malformed": float(np.mean(malformed))}
+        # TOFU's own utility asks about the world too, of which a model made here knows nothing.
+        return found | {"kept": hmean([found["retain_probability"], found["retain_rouge_l"]])}
 
     def _run_at(self, place: Path, loaded: Any, **options: Any) -> RunFolder:
         return run_at(unlearn, to_path(place), loaded, Console(quiet=True), **options)

@@ -16,8 +16,9 @@ processes may share the work, each with some of the methods (--only), once the m
 made (--models all makes only them, --models gold2 one of them, beside that). DATA holds the files
 of the data set locuslab/TOFU.
 
-The rule: of the settings that keep at least 95 % of the start model's utility, the one of least KL
-to gold; if none does, the one of most utility. It looks at gold, which nobody has in earnest.
+The rule: of the settings that keep at least 95 % of what the start model knows of the rows to keep
+(harmonic mean of probability and ROUGE-L), the one of least KL to gold; if none does, the one that
+keeps most. It looks at gold, which nobody has in earnest.
 """
 
 import argparse
@@ -54,7 +55,7 @@ METHODS: dict[str, tuple[tuple[str, ...], ...]] = {
 FLOOR = 0.95
 SHOWN = (
     *("kl", "kl_template", "kl_name", "kl_value", "kl_paraphrased", "malformed"),
-    *("forget_probability", "forget_rouge_l", "forget_ks_distance", "model_utility"),
+    *("forget_probability", "forget_rouge_l", "forget_ks_distance", "kept"),
 )
 
 
@@ -119,10 +120,10 @@ def best(known: list[dict[str, Any]], name: str) -> tuple[str, ...]:
     first = [x for x in known if x["seed"] in SEEDS[1]]
     start = next(x for x in first if x["name"] == "start")
     mine = [x for x in first if x["name"] == name]
-    good = [x for x in mine if x["model_utility"] >= FLOOR * start["model_utility"]]
+    good = [x for x in mine if x["kept"] >= FLOOR * start["kept"]]
     if good:
         return tuple(min(good, key=lambda x: x["kl"])["setting"].split())
-    return tuple(max(mine, key=lambda x: x["model_utility"])["setting"].split())
+    return tuple(max(mine, key=lambda x: x["kept"])["setting"].split())
 
 
 def table(known: list[dict[str, Any]]) -> str:
@@ -157,16 +158,16 @@ def draw(known: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     for number, name in enumerate(("start", "floor", *METHODS)):
-        own = [(x["kl"], x["model_utility"]) for x in first if x["name"] == name]
+        own = [(x["kl"], x["kept"]) for x in first if x["name"] == name]
         if own:
             marker = "*P"[number] if number < 2 else "osD^vXhp"[number - 2]
             colour = "black" if number < 2 else f"C{number - 2}"
             axes.scatter(*zip(*own, strict=True), label=name, marker=marker, color=colour)
     start = next(x for x in first if x["name"] == "start")
-    axes.axhline(FLOOR * start["model_utility"], linestyle="--", linewidth=1, color="gray")
+    axes.axhline(FLOOR * start["kept"], linestyle="--", linewidth=1, color="gray")
     axes.set_xscale("log")
     axes.set_xlabel("KL(gold || model), nats per answer token: left is closer to gold")
-    axes.set_ylabel("model utility; dashed: the least asked for")
+    axes.set_ylabel("kept: probability and ROUGE-L of retain rows; dashed: the least asked for")
     axes.legend(fontsize=8, ncols=2)
     figure.savefig(path, dpi=150)
 
