@@ -186,16 +186,21 @@ def _answer(
         new, done = put(new, step, token, done)
         return step + 1, token, done, new, cache
 
-    step, room = 1, 0
-    while room < slots:
-        # Room doubles, one compiled loop for each size, lest all steps look at slots of the last.
-        more = min(max(room, BUCKET), slots - room)
-        state = (step, token, done, new, cache.grown(more))
-        step, token, done, new, cache = jax.lax.while_loop(goes_on, body, state)
-        room += more
+    *_, new, _ = _in_growing_room(goes_on, body, (1, token, done, new, cache), slots)
     if model.mesh is not None:
         new = jax.lax.with_sharding_constraint(new, replicated(model.mesh))
     return new
+
+
+def _in_growing_room(goes_on: Any, body: Any, state: tuple[Any, ...], slots: int) -> Any:
+    """A loop over states that end in a cache, which gets room for so many tokens by and by."""
+    room = 0
+    while room < slots:
+        # Room doubles, one compiled loop for each size, lest all steps look at slots of the last.
+        more = min(max(room, BUCKET), slots - room)
+        state = jax.lax.while_loop(goes_on, body, (*state[:-1], state[-1].grown(more)))
+        room += more
+    return state
 
 
 def _row_key(key: Key[Array, ""], numbers: UInt32[Array, "2"]) -> Key[Array, ""]:

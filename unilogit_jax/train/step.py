@@ -110,25 +110,9 @@ def make_step(
         if isinstance(method, Structured):
             # Once an update, from the numbers of the whole batch.
             method_state = method.advance(method_state, metrics, state.step)
-        norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, widen(trained))
-        updates = trainable.scale(updates)
-        small = below_ulp(trained, updates)
-        new = add_updates(trained, updates, key), opt_state, method_state
-        old = trained, state.opt_state, state.method_state
-        fine = jnp.isfinite(loss) & jnp.isfinite(norm)
-        trained, opt_state, method_state = jax.tree.map(partial(jnp.where, fine), new, old)
-        state = _counted(
-            fine,
-            replace(
-                state,
-                params=trainable.put(state.params, trained),
-                opt_state=opt_state,
-                method_state=method_state,
-            ),
+        return _moved(
+            state, trained, (loss, grads, metrics), method_state, optimizer, trainable, key
         )
-        metrics |= {"grad_norm": norm, "skipped": state.skipped.astype(jnp.float32)}
-        return state, metrics if small is None else metrics | {"below_ulp": small}
 
     whole = NamedSharding(mesh, PartitionSpec())
     others = () if frozen is None else (frozen,)
@@ -153,6 +137,38 @@ class _WithFrozen(NamedTuple):
     def lower(self, state: Any, batch: Any) -> Any:
         """As that of a jitted function."""
         return self.compiled.lower(state, batch, self.frozen)
+
+
+def _moved(
+    state: TrainState,
+    trained: Any,
+    sums: tuple[Array, Any, Metrics],
+    method_state: Any,
+    optimizer: optax.GradientTransformation,
+    trainable: Trainable,
+    key: Array,
+) -> tuple[TrainState, Metrics]:
+    """The state after an update along the gradients, or as it was if they are not finite."""
+    loss, grads, metrics = sums
+    norm = optax.tree.norm(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, widen(trained))
+    updates = trainable.scale(updates)
+    small = below_ulp(trained, updates)
+    new = add_updates(trained, updates, key), opt_state, method_state
+    old = trained, state.opt_state, state.method_state
+    fine = jnp.isfinite(loss) & jnp.isfinite(norm)
+    trained, opt_state, method_state = jax.tree.map(partial(jnp.where, fine), new, old)
+    state = _counted(
+        fine,
+        replace(
+            state,
+            params=trainable.put(state.params, trained),
+            opt_state=opt_state,
+            method_state=method_state,
+        ),
+    )
+    metrics |= {"grad_norm": norm, "skipped": state.skipped.astype(jnp.float32)}
+    return state, metrics if small is None else metrics | {"below_ulp": small}
 
 
 def _counted(fine: Array, state: TrainState) -> TrainState:
