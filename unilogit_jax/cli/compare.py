@@ -3,6 +3,7 @@
 
 import argparse
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
 
@@ -11,9 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", type=to_path, help="finished runs")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints the table."""
     from unilogit_jax import workflows
 
-    workflows.compare(args.runs)
-    return 0
+    return Result(workflows.compare(args.runs))

@@ -4,6 +4,7 @@
 import argparse
 from pathlib import Path
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.errors import ConfigError
 
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dest", metavar="DEST", help="a new file, or a folder")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Copies; an existing file is never overwritten.
 
     Raises:
@@ -40,4 +41,4 @@ def run(args: argparse.Namespace) -> int:
             dest.unlink(missing_ok=True)
         raise ConfigError(f"'{dest}' cannot be written: {error.strerror}.") from None
     print(f"{dest}: run it with 'unilogit unlearn {dest}'")
-    return 0
+    return Result({"file": dest})
