@@ -12,6 +12,7 @@ from unilogit_jax.cli import _output
 from unilogit_jax.config import load_config, make_config
 from unilogit_jax.errors import DataError, Preempted
 from unilogit_jax.methods import METHODS
+from unilogit_jax.metrics import Interval
 from unilogit_jax.run import RunFolder, make_console, processes, write_json
 from unilogit_jax.workflows.compare import Spread
 
@@ -153,11 +154,14 @@ def test_listing_verbs_give_their_data_and_no_lines(capsys):
 
 
 def test_numbers_of_several_runs_are_objects_by_column(monkeypatch, capsys):
-    spreads = {"before": {"forget_probability": Spread(0.5, None, 1)}}
+    several = Spread(0.5, 0.1, 2, Interval(0.5, 0.4, 0.6))
+    spreads = {"before": {"forget_probability": Spread(0.5, None, 1)}, "npo": {"x": several}}
     monkeypatch.setattr(workflows, "compare", lambda runs: spreads)
     assert cli.main(["compare", "a", "b", "--json"]) == 0
+    found = printed_json(capsys.readouterr())
     one = {"mean": 0.5, "deviation": None, "runs": 1, "interval": None}
-    assert printed_json(capsys.readouterr()) == {"before": {"forget_probability": one}}
+    assert found["before"] == {"forget_probability": one}
+    assert found["npo"]["x"]["interval"] == {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def test_a_plan_says_whether_it_fits_and_how_many_bytes(capsys):

@@ -2,6 +2,8 @@
 """`unilogit compare`: the numbers of several runs in one table."""
 
 import argparse
+from dataclasses import asdict
+from typing import Any
 
 from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
@@ -16,4 +18,11 @@ def run(args: argparse.Namespace) -> Result:
     """Prints the table."""
     from unilogit_jax import workflows
 
-    return Result(workflows.compare(args.runs))
+    found = workflows.compare(args.runs)
+    return Result({name: {k: _plain(x) for k, x in one.items()} for name, one in found.items()})
+
+
+def _plain(spread: Any) -> dict[str, Any]:
+    """A number with its interval's parts by name."""
+    interval = spread.interval and spread.interval._asdict()
+    return {**asdict(spread), "interval": interval}

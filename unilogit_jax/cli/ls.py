@@ -29,8 +29,9 @@ def run(args: argparse.Namespace) -> Result:
         known = ", ".join(LISTS)
         raise UnilogitError(f"no list '{args.what}'.{suggest(args.what, LISTS)} Lists: {known}.")
     alone = args.what is not None
+    names: list[str] = [args.what] if alone else list(LISTS)
     found = {}
-    for name in [args.what] if alone else LISTS:
+    for name in names:
         rows = LISTS[name]()
         if not alone:
             print(name)

@@ -66,8 +66,8 @@ def evaluate(
     results = Results(reference=prepared.reference)
     for column, (model, params) in found.items():
         evaluator = _evaluator(prepared, model)
-        with console.stage(f"evaluating {column}"):
-            results.evaluations[column] = evaluator(params)
+        with console.stage(f"evaluating {column}") as progress:
+            results.evaluations[column] = evaluator(params, progress=progress.items)
     show(console, experiment.name, results)
     target = to_path(out) if out is not None else None
     if target is None and run is not None and not overrides:

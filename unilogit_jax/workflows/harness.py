@@ -70,9 +70,10 @@ def evaluate_tasks(
 
     results: Results = {}
     for column, (model, params) in columns.items():
-        with console.stage(f"evaluating {column}"):
+        with console.stage(f"evaluating {column}") as stage:
+            options = {"mesh": mesh, "batch_size": batch_size, "progress": stage.items}
             answered: Any = simple_evaluate(
-                HarnessModel(model, params, tokenizer, mesh=mesh, batch_size=batch_size),
+                HarnessModel(model, params, tokenizer, **options),
                 tasks=list(tasks),
                 task_manager=manager,
                 num_fewshot=fewshot,
