@@ -20,7 +20,7 @@ from unilogit_jax.workflows.compare import Spread
 @pytest.fixture(autouse=True)
 def no_compile_cache(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-    for name in _output._NO_BARS:
+    for name in _output._SILENCERS:
         monkeypatch.setenv(name, "1")
 
 

@@ -12,8 +12,13 @@ from typing import Any, NamedTuple
 
 ANSWERING = ("ls", "show", "compare", "doctor")
 """Verbs that answer at once and do nothing else: without their lines nothing is left."""
-_NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
-"""Variables that keep other libraries from drawing bars."""
+_SILENCERS = (
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS",
+    "TQDM_DISABLE",
+    "WANDB_SILENT",
+)
+"""Variables that keep other libraries from drawing bars and the like."""
 
 
 class Result(NamedTuple):
@@ -65,7 +70,7 @@ def print_error(error: BaseException, code: int) -> None:
 def _lines(*, quiet: bool, elsewhere: bool) -> Iterator[None]:
     """Sends what is printed to nowhere, to standard error, or where it always goes."""
     if quiet:
-        for name in _NO_BARS:
+        for name in _SILENCERS:
             os.environ.setdefault(name, "1")
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -221,6 +221,7 @@ def _run_stage(
         def write(**line: Any) -> None:
             for bad in log.write(**line) if is_first() else ():
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
+            prepared.trackers.log(**line)
             # Where the rate is about its peak: in warm-up and decay small steps mean nothing.
             share = line["step"] / program.updates
             at_peak = training.warmup < share <= (1 + training.warmup) / 2
