@@ -26,6 +26,7 @@ VERBS = {
     "show": ("show", "print a config with every key resolved, or explain a method"),
     "cp": ("cp", "copy a packaged config, to change it"),
     "doctor": ("doctor", "versions, devices and disk, ready to paste into a bug report"),
+    "completion": ("completion", "let your shell complete verbs, options, names and keys"),
 }
 """Verb -> module in this folder, help in one line."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NamedTuple
 
-ANSWERING = ("ls", "show", "compare", "doctor")
+ANSWERING = ("ls", "show", "compare", "doctor", "completion")
 """Verbs that answer at once and do nothing else: without their lines nothing is left."""
 _SILENCERS = (
     "HF_HUB_DISABLE_PROGRESS_BARS",
