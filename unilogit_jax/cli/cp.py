@@ -28,14 +28,16 @@ def run(args: argparse.Namespace) -> Result:
     if dest.is_dir():
         dest = dest / source.name
     elif args.dest.endswith("/"):
-        raise ConfigError(f"there is no folder '{dest}'.")
+        raise ConfigError(f"there is no folder '{dest}': make it with mkdir -p {dest}")
     contents, ours = source.read_bytes(), False
     try:
         with dest.open("xb") as file:
             ours = True
             file.write(contents)
     except FileExistsError:
-        raise ConfigError(f"'{dest}' exists already and is never overwritten.") from None
+        raise ConfigError(
+            f"'{dest}' exists already and is never overwritten: name another file."
+        ) from None
     except OSError as error:
         if ours:
             dest.unlink(missing_ok=True)

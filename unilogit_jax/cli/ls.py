@@ -29,9 +29,8 @@ def run(args: argparse.Namespace) -> Result:
         known = ", ".join(LISTS)
         raise UnilogitError(f"no list '{args.what}'.{suggest(args.what, LISTS)} Lists: {known}.")
     alone = args.what is not None
-    names: list[str] = [args.what] if alone else list(LISTS)
     found = {}
-    for name in names:
+    for name in filter(lambda one: not alone or one == args.what, LISTS):
         rows = LISTS[name]()
         if not alone:
             print(name)

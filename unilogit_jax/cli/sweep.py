@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> Result:
             raise UnilogitError("--resume SWEEP has its own config and runs: drop all else.")
         return Result(workflows.resume_sweep(args.resume))
     if args.config is None:
-        raise UnilogitError("name a config, such as toy or my.yaml; 'unilogit ls configs'.")
+        raise UnilogitError("name a config, such as toy or my.yaml; 'unilogit ls configs' lists.")
     try:
         seeds = [int(seed) for seed in (args.seeds or "").split(",") if seed]
     except ValueError:

@@ -38,7 +38,10 @@ def check_targets(prepared: Prepared) -> None:
                 "uniform, ngram, name_swap or reference."
             )
         if source == "ngram" and prepared.retain is None:
-            raise ConfigError("method.tau ngram counts the rows to keep, and there are none.")
+            raise ConfigError(
+                "method.tau ngram counts the rows to keep, and there are none: name some with "
+                "data.retain, or take another tau."
+            )
         if source == "name_swap":
             check_names(prepared, method)
         if source == "reference":

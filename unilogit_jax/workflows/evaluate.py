@@ -159,7 +159,7 @@ def columns_of(
         if run is not None and column not in found:
             raise CheckpointError(
                 f"{run.path} has not saved the model that it begins with yet, the base of --whp. "
-                f"Resume it with --resume {run.path}"
+                f"Go on with it: unilogit unlearn --resume {run.path}"
             )
         found[WHP] = agreed(
             lambda: reinforced.beside(
