@@ -106,7 +106,8 @@ def _manager(tasks: Sequence[str], include: AnyPath | str | None) -> Any:
         if not manager.match_tasks([name]):
             near = suggest(name, manager.all_tasks)
             raise ConfigError(
-                f"lm-evaluation-harness knows no task '{name}'.{near} 'lm-eval ls tasks' lists them."
+                f"lm-evaluation-harness knows no task '{name}'.{near} "
+                "'lm-eval ls tasks' lists them."
             )
     return manager
 
