@@ -11,6 +11,7 @@ Sets (`Batch.sets`): 0 nothing, 1 forget, 2 retain, 3 alternate answers to quest
 set, 4 alternate answers to questions of the retain set.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,9 @@ FORGET, RETAIN, ALTERNATE, RETAIN_ALTERNATE = 1, 2, 3, 4
 
 SETS = 5
 """How many values there are."""
+
+Items = Callable[[str, int, int], None]
+"""Is told of progress: what is counted ("answers", say), how many are done, and of how many."""
 
 
 def _static(default: Any) -> Any:

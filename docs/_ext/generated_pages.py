@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Directives that write reference pages from the package itself, so that they cannot grow stale."""
 
-import importlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -51,14 +50,11 @@ class VerbHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         from unilogit_jax.cli import VERBS
-        from unilogit_jax.cli._parser import Parser
+        from unilogit_jax.cli._parser import parser_of
 
         sections = []
-        for verb, (module, line) in VERBS.items():
-            about = f"{line[0].upper()}{line[1:]}."
-            parser = Parser(prog=f"unilogit {verb}", description=about)
-            importlib.import_module(f"unilogit_jax.cli.{module}").add_arguments(parser)
-            text = parser.format_help()
+        for verb in VERBS:
+            text = parser_of(verb)[0].format_help()
             sections.append(_section(f"unilogit {verb}", [nodes.literal_block(text, text)]))
         return sections
 

@@ -13,6 +13,7 @@ from unilogit_jax import metrics, models
 from unilogit_jax.data import Panel, Probe, Task, encode_probes, train_tokenizer
 from unilogit_jax.errors import DataError
 from unilogit_jax.evaluation import Answer, Evaluator, gradient_norms, make_scorer
+from unilogit_jax.evaluation.answers import cut_answer
 from unilogit_jax.sharding import make_mesh
 
 TEXT = "Ann lives in Oslo and works as a baker. Bo lives in Rome."
@@ -47,7 +48,7 @@ def measure(small, evaluator_of):
     def run(*probes, panels, said=None, suite=""):
         evaluator = evaluator_of(*probes, panels=panels, suite=suite)
         if said is not None:
-            evaluator.answers = lambda params, prompts, panel=None, begun=None: (
+            evaluator.answers = lambda params, prompts, panel=None, begun=None, progress=None: (
                 [Answer(said, True)] * len(prompts)
             )
         return evaluator(small[2]).items, small[0]
@@ -206,8 +207,6 @@ def test_gradient_norms_of_data_without_two_sides_are_refused(evaluator_of):
         evaluator_of(Probe("Who?", "Ann.", "forget"), panels=TWO[:1], grad_norm=True)
 
 
-def test_stops_end_an_answer(measure):
-    from unilogit_jax.evaluation.evaluator import _until
-
-    assert _until("Ann.\nQuestion: Who?", ("\nQuestion", "\n\n"), ended=False) == ("Ann.", True)
-    assert _until(" Ann ", ("\n",), ended=False) == ("Ann", False)
+def test_stops_end_an_answer():
+    assert cut_answer("Ann.\nQuestion: Who?", ("\nQuestion", "\n\n"), ended=False) == ("Ann.", True)
+    assert cut_answer(" Ann ", ("\n",), ended=False) == ("Ann", False)

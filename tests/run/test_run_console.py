@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from unilogit_jax.run import Console, console
+from unilogit_jax.run import Console, stage
 
 
 class Terminal(io.StringIO):
@@ -26,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(console, "time", clock)
+    monkeypatch.setattr(stage, "time", clock)
     return clock
 
 
@@ -90,8 +90,26 @@ def test_amounts_are_shown_in_megabytes_and_only_if_they_take_a_while(clock):
         stage.amount(4_000_000, 5_000_000)
     assert out.getvalue().splitlines() == [
         "reading ...",
-        "reading  4/5 MB",
-        "reading  4/5 MB  done in 2.0 s",
+        "reading  4/5 MB  MB/second 1.5  eta 0.7 s",
+        "reading  4/5 MB  MB/second 1.5  done in 2.0 s",
+    ]
+
+
+def test_items_have_a_pace_and_each_part_of_a_stage_its_own(clock):
+    out = io.StringIO()
+    with Console(stream=out).stage("evaluating") as stage:
+        for what, done, total in (("texts", 10, 30), ("texts", 20, 30), ("answers", 1, 9)):
+            clock.now += 10.0  # the first of each part compiles
+            stage.items(what, done, total)
+        clock.now += 5.0
+        stage.items("answers", 5, 9)
+    assert out.getvalue().splitlines() == [
+        "evaluating ...",
+        "evaluating  10/30 texts",
+        "evaluating  20/30 texts  texts/second 1  eta 10.0 s",
+        "evaluating  1/9 answers",
+        "evaluating  5/9 answers  answers/second 0.8  eta 5.0 s",
+        "evaluating  5/9 answers  answers/second 0.8  done in 35.0 s",
     ]
 
 

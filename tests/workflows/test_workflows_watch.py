@@ -48,7 +48,7 @@ def test_a_reached_target_ends_the_stage_and_a_resumed_run_leaves_it_ended(
 def test_gradient_norms_are_left_out_on_the_way(tmp_path, overrides, monkeypatch):
     asked, whole = [], Evaluator.__call__
 
-    def measured(self, params, *, grad_norm=True):
+    def measured(self, params, *, grad_norm=True, progress=None):
         asked.append(grad_norm)
         return whole(self, params, grad_norm=grad_norm)
 

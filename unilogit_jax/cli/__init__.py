@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: finds the verb, runs it, and turns errors into one message and an exit code."""
 
-import importlib
 import os
 import sys
 import traceback
@@ -27,6 +26,7 @@ VERBS = {
     "show": ("show", "print a config with every key resolved, or explain a method"),
     "cp": ("cp", "copy a packaged config, to change it"),
     "doctor": ("doctor", "versions, devices and disk, ready to paste into a bug report"),
+    "completion": ("completion", "let your shell complete verbs, options, names and keys"),
 }
 """Verb -> module in this folder, help in one line."""
 
@@ -53,22 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Preempted as error:
-        _say(error)
-        return 143
+        return _failed(error, 143, words)
     except UnilogitError as error:
-        _say(error)
-        _leave_alone(error, 2)
-        return 2
+        return _failed(error, 2, words)
     except KeyboardInterrupt as error:
-        print("interrupted", file=sys.stderr)
-        _leave_alone(error, 130)
-        return 130
+        return _failed(error, 130, words)
     except BrokenPipeError:
         # The reader of a pipe is gone (`| head`); nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        _leave_alone(error, 1)
+        _failed(error, 1, words)
         raise
 
 
@@ -85,21 +80,33 @@ def _dispatch(words: list[str]) -> int:
         raise UnilogitError(
             f"unilogit: no {what} '{verb}'.{suggest(verb, VERBS)} 'unilogit -h' lists them all."
         )
-    from unilogit_jax.cli._parser import Parser
+    from unilogit_jax.cli._output import run_verb
+    from unilogit_jax.cli._parser import parser_of
 
-    module_name, line = VERBS[verb]
-    module = importlib.import_module(f"unilogit_jax.cli.{module_name}")
-    parser = Parser(prog=f"unilogit {verb}", description=f"{line[0].upper()}{line[1:]}.")
-    module.add_arguments(parser)
+    parser, module = parser_of(verb)
     arguments = parser.parse(words[1:])
-    return 0 if arguments is None else module.run(arguments)
+    return 0 if arguments is None else run_verb(verb, module.run, arguments)
 
 
-def _say(error: UnilogitError) -> None:
-    """One message; with the number of the process where it is not the first of several."""
-    hosts = sys.modules.get("unilogit_jax.hosts")
-    number = hosts.process_number() if hosts else 0
-    print(f"process {number}: {error}" if number else error, file=sys.stderr)
+def _failed(error: BaseException, code: int, words: list[str]) -> int:
+    """Says why a command ends, to machines too if they asked; returns the code.
+
+    An error of ours (1) is said by its traceback.
+    """
+    if code == 130:
+        print("interrupted", file=sys.stderr)
+    elif code != 1:
+        hosts = sys.modules.get("unilogit_jax.hosts")
+        number = hosts.process_number() if hosts else 0
+        print(f"process {number}: {error}" if number else error, file=sys.stderr)
+    if "--json" in words:
+        from unilogit_jax.cli._output import print_error
+
+        print_error(error, code)
+        sys.stdout.flush()
+    if code != 143:
+        _leave_alone(error, code)
+    return code
 
 
 def _leave_alone(error: BaseException, code: int) -> None:

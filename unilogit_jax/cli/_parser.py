@@ -2,10 +2,23 @@
 """An argument parser that answers a mistake with one sentence, and takes options in any place."""
 
 import argparse
+import importlib
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from unilogit_jax.cli import VERBS
+from unilogit_jax.cli._output import add_output
 from unilogit_jax.errors import UnilogitError, suggest
+
+
+def parser_of(verb: str) -> "tuple[Parser, Any]":
+    """The parser of a verb's arguments, and the module that serves it."""
+    name, line = VERBS[verb]
+    module = importlib.import_module(f"unilogit_jax.cli.{name}")
+    parser = Parser(prog=f"unilogit {verb}", description=f"{line[0].upper()}{line[1:]}.")
+    module.add_arguments(parser)
+    add_output(parser, verb)
+    return parser, module
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.errors import ConfigError, UnilogitError
 from unilogit_jax.paths import to_path
 
@@ -61,7 +62,7 @@ def read(args: argparse.Namespace, *more: str) -> tuple[Any, tuple[str, ...]]:
     return read_config(args.config, *args.overrides, *more)
 
 
-def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
+def run_training(args: argparse.Namespace, start: Callable[..., object]) -> Result:
     """Starts or resumes a run.
 
     Raises:
@@ -76,13 +77,11 @@ def run_training(args: argparse.Namespace, start: Callable[..., object]) -> int:
             raise UnilogitError(
                 "--resume RUN goes on with the run's own config: drop CONFIG and --out."
             )
-        workflows.resume(args.resume, profile=args.profile)
-        return 0
+        return Result(workflows.resume(args.resume, profile=args.profile))
     if args.config is None:
         raise UnilogitError(
             "name a config, such as toy or my.yaml; 'unilogit ls configs' lists some."
         )
     more = ["output.profile=true"] if args.profile else []
     experiment, notes = agreed(lambda: read(args, *more))
-    start(experiment, out=args.out, notes=notes)
-    return 0
+    return Result(start(experiment, out=args.out, notes=notes))

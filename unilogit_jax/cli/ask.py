@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._whp import add_whp
 from unilogit_jax.paths import to_path
 
@@ -15,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_whp(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints the answers."""
     use_compilation_cache()
     from unilogit_jax import workflows
 
-    workflows.ask(args.run_folder, args.questions, whp=args.whp, alpha=args.alpha)
-    return 0
+    answers = workflows.ask(args.run_folder, args.questions, whp=args.whp, alpha=args.alpha)
+    return Result({"questions": args.questions, "answers": answers})

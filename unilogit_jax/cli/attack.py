@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
 _OPTIONS = {
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   unilogit attack runs/1123-210400-toy --only relearn --relearn-on both --updates 40"""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Attacks and prints the table."""
     start_jax("attack", args)
     from unilogit_jax import workflows
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.relearn_on is not None:
         both = args.relearn_on == "both"
         options["relearn_on"] = ("forget", "retain") if both else (args.relearn_on,)
-    workflows.attack(
+    page = workflows.attack(
         args.run, *args.overrides, only=args.only, again=args.again, out=args.out, **options
     )
-    return 0
+    return Result(page)

@@ -4,6 +4,7 @@
 import argparse
 from pathlib import Path
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.errors import ConfigError
 
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dest", metavar="DEST", help="a new file, or a folder")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Copies; an existing file is never overwritten.
 
     Raises:
@@ -27,17 +28,19 @@ def run(args: argparse.Namespace) -> int:
     if dest.is_dir():
         dest = dest / source.name
     elif args.dest.endswith("/"):
-        raise ConfigError(f"there is no folder '{dest}'.")
+        raise ConfigError(f"there is no folder '{dest}': make it with mkdir -p {dest}")
     contents, ours = source.read_bytes(), False
     try:
         with dest.open("xb") as file:
             ours = True
             file.write(contents)
     except FileExistsError:
-        raise ConfigError(f"'{dest}' exists already and is never overwritten.") from None
+        raise ConfigError(
+            f"'{dest}' exists already and is never overwritten: name another file."
+        ) from None
     except OSError as error:
         if ours:
             dest.unlink(missing_ok=True)
         raise ConfigError(f"'{dest}' cannot be written: {error.strerror}.") from None
     print(f"{dest}: run it with 'unilogit unlearn {dest}'")
-    return 0
+    return Result({"file": dest})

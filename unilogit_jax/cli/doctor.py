@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unilogit_jax import __version__
 from unilogit_jax.accelerators import GIB, host_memory
+from unilogit_jax.cli._output import Result
 from unilogit_jax.run.caches import program_cache
 from unilogit_jax.run.environment import PACKAGES, version_of
 
@@ -21,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """None."""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints what is there; what is missing is said, and is no failure."""
     del args
-    for rows in (_versions, _machine, _devices):
+    found: dict[str, dict[str, str]] = {}
+    for part, rows in (("versions", _versions), ("machine", _machine), ("devices", _devices)):
+        found[part] = {}
         for name, value in rows():
             print(f"{name:18} {value}")
-    return 0
+            found[part][name.strip()] = value
+    return Result(found)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ import argparse
 import json
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._whp import add_whp
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.paths import to_path
@@ -43,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=to_path, help="where to write items and logs")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Evaluates and prints the table."""
     start_jax("evaluate", args)
     from unilogit_jax import workflows
 
     if args.lm_eval is not None:
         _refuse_others(args)
-        workflows.evaluate_tasks(
+        scores = workflows.evaluate_tasks(
             args.source,
             args.lm_eval.split(","),
             whp=args.whp,
@@ -61,16 +62,16 @@ def run(args: argparse.Namespace) -> int:
             chat=args.chat,
             out=args.out,
         )
-        return 0
+        return Result(scores)
     short = [
         f"{key}={json.dumps(value)}"
         for option, (key, _, _) in _KEYS.items()
         if (value := getattr(args, option)) is not None
     ]
-    workflows.evaluate(
+    numbers = workflows.evaluate(
         args.source, *short, *args.overrides, whp=args.whp, alpha=args.alpha, out=args.out
     )
-    return 0
+    return Result(numbers)
 
 
 def _refuse_others(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
 
@@ -24,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Writes the folder."""
     use_compilation_cache()
     from unilogit_jax import workflows
 
-    workflows.export(
+    folder = workflows.export(
         args.source, args.out, stage=args.stage, dtype=args.dtype, adapter=args.adapter
     )
-    return 0
+    return Result({"folder": folder})

@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_training, run_training
 
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   unilogit finetune --resume runs/1123-210400-toy"""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Starts or resumes the run."""
     start_jax("finetune", args)
     from unilogit_jax.workflows import finetune

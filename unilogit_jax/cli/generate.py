@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_config, read
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.paths import to_path
@@ -39,14 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Writes the file."""
     start_jax("generate", args)
     from unilogit_jax import workflows
     from unilogit_jax.hosts import agreed
 
     experiment, _ = agreed(lambda: read(args))
-    workflows.generate(
+    file = workflows.generate(
         experiment,
         args.out,
         what=args.what,
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         prompt=None if args.prompt is None else _text(args.prompt),
         temperature=args.temperature,
     )
-    return 0
+    return Result({"file": file})
 
 
 def _count(text: str) -> int:

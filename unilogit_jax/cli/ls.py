@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.errors import UnilogitError, suggest
 
 Rows = list[tuple[str, str]]
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="WHAT", help=f"{', '.join(LISTS)}; or all")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints one list, or all of them under headings.
 
     Raises:
@@ -27,13 +28,15 @@ def run(args: argparse.Namespace) -> int:
     if args.what is not None and args.what not in LISTS:
         known = ", ".join(LISTS)
         raise UnilogitError(f"no list '{args.what}'.{suggest(args.what, LISTS)} Lists: {known}.")
-    if args.what is not None:
-        _print(LISTS[args.what](), indent="")
-        return 0
-    for name, rows in LISTS.items():
-        print(name)
-        _print(rows(), indent="  ")
-    return 0
+    alone = args.what is not None
+    found = {}
+    for name in filter(lambda one: not alone or one == args.what, LISTS):
+        rows = LISTS[name]()
+        if not alone:
+            print(name)
+        _print(rows, indent="" if alone else "  ")
+        found[name] = [{"name": one, "about": " ".join(line.split())} for one, line in rows]
+    return Result(found)
 
 
 def _configs() -> Rows:

@@ -3,8 +3,10 @@
 
 import argparse
 import os
+from dataclasses import asdict
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_config, read
 
 
@@ -27,7 +29,7 @@ A slice needs libtpu (pip install 'jax[tpu]') and no TPU. The exit code is 0 whe
 the run fits or it is not known whether it does, and 2 where it does not fit."""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints the plan."""
     if args.topology is not None:
         # Where libtpu is installed and no TPU is, JAX would look for one for a long time.
@@ -41,4 +43,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}")
     found = plan(experiment, topology=args.topology, compiled=not args.no_compile, say=print)
     print(plan_text(found))
-    return 2 if found.fits is False else 0
+    totals = {stage.name: stage.total for stage in found.stages}
+    data = {"fits": found.fits, "bytes": totals, **asdict(found)}
+    return Result(data, 2 if found.fits is False else 0)

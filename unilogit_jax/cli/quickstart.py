@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import use_compilation_cache
+from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
 
@@ -15,10 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Runs the packaged toy config."""
     use_compilation_cache()
     from unilogit_jax import workflows
 
-    workflows.quickstart(compare=args.compare, out=args.out)
-    return 0
+    return Result(workflows.quickstart(compare=args.compare, out=args.out))

@@ -3,6 +3,7 @@
 
 import argparse
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
 
@@ -18,9 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 run's models were evaluated or attacked, it holds what that has found."""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Writes the page."""
     from unilogit_jax import workflows
 
-    workflows.report(args.run, answers=not args.no_answers)
-    return 0
+    return Result(workflows.report(args.run, answers=not args.no_answers))

@@ -3,7 +3,9 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_config, read
 from unilogit_jax.errors import UnilogitError
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Prints YAML; notes go to standard error, so that the output can be stored as a config.
 
     Raises:
@@ -34,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(dump_config(experiment), end="")
-    return 0
+    return Result(experiment.model_dump(mode="json"))
 
 
-def _show_methods(names: list[str]) -> int:
+def _show_methods(names: list[str]) -> Result:
     from unilogit_jax.cli._method_text import method_text
     from unilogit_jax.config.method_card import method_card
 
@@ -45,5 +47,7 @@ def _show_methods(names: list[str]) -> int:
         raise UnilogitError(
             "name one method, such as 'unilogit show method npo'; 'unilogit ls methods' lists them."
         )
-    print(method_text(method_card(names[0])))
-    return 0
+    card = method_card(names[0])
+    print(method_text(card))
+    texts = [text for _, text in card.body]
+    return Result({**asdict(card), "body": texts, "keys": [key._asdict() for key in card.keys]})

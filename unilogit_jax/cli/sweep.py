@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_config
 from unilogit_jax.errors import UnilogitError
 from unilogit_jax.paths import to_path
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       --over method.retain_weight=1,4 --out sweeps/first"""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Starts a sweep, or goes on with one.
 
     Raises:
@@ -57,17 +58,16 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         if args.config or args.over or args.each or args.seeds or args.out:
             raise UnilogitError("--resume SWEEP has its own config and runs: drop all else.")
-        workflows.resume_sweep(args.resume)
-        return 0
+        return Result(workflows.resume_sweep(args.resume))
     if args.config is None:
-        raise UnilogitError("name a config, such as toy or my.yaml; 'unilogit ls configs'.")
+        raise UnilogitError("name a config, such as toy or my.yaml; 'unilogit ls configs' lists.")
     try:
         seeds = [int(seed) for seed in (args.seeds or "").split(",") if seed]
     except ValueError:
         raise UnilogitError(
             f"--seeds {args.seeds}: whole numbers with commas, such as 0,1,2."
         ) from None
-    workflows.sweep(
+    folder = workflows.sweep(
         args.config,
         *args.overrides,
         over=args.over,
@@ -78,4 +78,4 @@ def run(args: argparse.Namespace) -> int:
         floor=args.floor,
         out=args.out,
     )
-    return 0
+    return Result(folder)

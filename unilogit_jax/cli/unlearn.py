@@ -4,6 +4,7 @@
 import argparse
 
 from unilogit_jax.cli._jax import start_jax
+from unilogit_jax.cli._output import Result
 from unilogit_jax.cli._training import add_training, run_training
 from unilogit_jax.errors import UnilogitError
 from unilogit_jax.paths import to_path
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   unilogit unlearn muse/news data.dir=DIR --requests sust/forget_1 sust/forget_2"""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Result:
     """Starts, resumes or continues a run, or a sequence of them.
 
     Raises:
@@ -54,11 +55,10 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None or any("=" not in word for word in overrides):
         raise UnilogitError("--continue RUN takes key=value and --out: drop CONFIG and --resume.")
     experiment, notes = agreed(lambda: workflows.continued(args.after, *overrides))
-    workflows.unlearn(experiment, out=args.out, notes=notes)
-    return 0
+    return Result(workflows.unlearn(experiment, out=args.out, notes=notes))
 
 
-def _run_requests(args: argparse.Namespace) -> int:
+def _run_requests(args: argparse.Namespace) -> Result:
     """Several requests in turn."""
     from unilogit_jax import workflows
 
@@ -72,5 +72,5 @@ def _run_requests(args: argparse.Namespace) -> int:
     requests = [word for word in args.requests if "=" not in word or to_path(word).exists()]
     overrides = [*args.overrides, *(word for word in args.requests if word not in requests)]
     overrides += ["output.profile=true"] if args.profile else []
-    workflows.unlearn_sequence(args.config, requests, *overrides, out=args.out)
-    return 0
+    folder = workflows.unlearn_sequence(args.config, requests, *overrides, out=args.out)
+    return Result(folder)

@@ -224,6 +224,8 @@ class Output(_Section):
     """Checkpoints kept per stage."""
     log_every: Count = 10
     """Updates between two lines of metrics.jsonl."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Programs that show these numbers too, while they come: tensorboard, wandb, trackio."""
     profile: StrictBool = False
     """Write a profiler trace of a few updates of each stage; the same as --profile."""
     seed: Seed = 0

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher-forced pass, generated answers, and the numbers made of both."""
 
-from unilogit_jax.evaluation.evaluator import Answer, Evaluator
+from unilogit_jax.evaluation.answers import Answer
+from unilogit_jax.evaluation.evaluator import Evaluator
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.grad_norms import gradient_norms, make_gradient_norms
 from unilogit_jax.evaluation.item_values import forget_truth_ratios, item_values

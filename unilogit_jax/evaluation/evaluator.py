@@ -3,7 +3,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -24,29 +25,17 @@ from unilogit_jax.data import (
 )
 from unilogit_jax.data.encode import Template
 from unilogit_jax.errors import DataError
+from unilogit_jax.evaluation.answers import Answer, cut_answer
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.grad_norms import make_gradient_norms
 from unilogit_jax.evaluation.item_scores import rouge_scores, token_scores
 from unilogit_jax.evaluation.items import Evaluation, Item
 from unilogit_jax.evaluation.membership import sides_of
 from unilogit_jax.models import apply_fn, generate
-from unilogit_jax.types import IGNORE
+from unilogit_jax.types import IGNORE, Items
 
 SEEN_ROWS = 256
 """At most this many training rows are asked for the accuracy on questions seen in training."""
-
-
-class Answer(NamedTuple):
-    """A generated answer, and whether it came to an end by itself."""
-
-    text: str
-    ended: bool
-
-
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first of the stops that are not empty."""
-    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(ends, default=len(text))]
 
 
 class Evaluator:
@@ -105,18 +94,21 @@ class Evaluator:
             self._seen = replace(seen, unseen=self._unseen)
         self._asked = self._questions()
 
-    def __call__(self, params: Any, *, grad_norm: bool = True) -> Evaluation:
+    def __call__(
+        self, params: Any, *, grad_norm: bool = True, progress: Items = lambda *done: None
+    ) -> Evaluation:
         """Measures the weights.
 
         Args:
           params: the weights.
           grad_norm: False leaves gradient norms out, where the evaluator is made to find them.
+          progress: told of texts, gradients and answers that are done.
 
         """
-        scores = self._score(params, self._rows)
-        norms = self._gradient_norms(params) if grad_norm else {}
+        scores = self._score(params, self._rows, partial(progress, "texts"))
+        norms = self._gradient_norms(params, progress) if grad_norm else {}
         seen = self._score(params, self._seen).exact.mean() if self._seen is not None else np.nan
-        answers = self._answers(params, scores)
+        answers = self._answers(params, scores, progress)
         rouges = _rouges(self.probes, answers)
         items = []
         for number, (probe, rows) in enumerate(zip(self.probes, self._of_probe, strict=True)):
@@ -146,7 +138,8 @@ class Evaluator:
     ) -> list[Answer]:
         """Answers; a panel says how long they may be, and what ends them besides.
 
-        They are greedy unless a `temperature` is given, and a `seed` with it, as in `generate`.
+        They are greedy unless a `temperature` is given, and a `seed` with it, as in `generate`,
+        which takes `progress` too.
         """
         outputs = generate(
             self._model,
@@ -162,7 +155,7 @@ class Evaluator:
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         stops = () if panel is None else panel.stops
         ended = [not set(self._ends).isdisjoint(ids) for ids in outputs]
-        return [_until(text, stops, end) for text, end in zip(texts, ended, strict=True)]
+        return [cut_answer(text, stops, ended=end) for text, end in zip(texts, ended, strict=True)]
 
     def _most(self, panel: Panel | None) -> int:
         wanted = None if panel is None else panel.new_tokens
@@ -191,16 +184,21 @@ class Evaluator:
                 asked[name] = numbers, [self._prompt(probe) for probe in probes]
         return asked
 
-    def _answers(self, params: Any, scores: Scores) -> dict[int, Answer]:
+    def _answers(self, params: Any, scores: Scores, progress: Items) -> dict[int, Answer]:
         """The answer to every probe that is asked, by its number."""
         found: dict[int, Answer] = {}
+        every = sum(len(numbers) for numbers, _ in self._asked.values())
+
+        def tell(done: int, total: int) -> None:
+            progress("answers", len(found) + done, every)
+
         for name, (numbers, prompts) in self._asked.items():
             panel = self._panels[name]
             begun = [
                 self._begun(number, prompt, scores)[: self._most(panel)]
                 for number, prompt in zip(numbers, prompts, strict=True)
             ]
-            answers = self.answers(params, prompts, panel=panel, begun=begun)
+            answers = self.answers(params, prompts, panel=panel, begun=begun, progress=tell)
             found.update(zip(numbers, answers, strict=True))
         return found
 
@@ -218,12 +216,13 @@ class Evaluator:
         missed = np.flatnonzero(~scores.hits[row])
         return tokens[len(prompt) :][: missed[0] if len(missed) else None]
 
-    def _gradient_norms(self, params: Any) -> dict[int, float]:
+    def _gradient_norms(self, params: Any, progress: Items) -> dict[int, float]:
         """Of the true answers of the panels that attacks compare, by the number of the probe."""
         if self._norms is None:
             return {}
         numbers = [n for n, probe in enumerate(self.probes) if probe.group in self._attacked]
-        norms = self._norms(params, self._rows.some([self._of_probe[n].start for n in numbers]))
+        rows = self._rows.some([self._of_probe[n].start for n in numbers])
+        norms = self._norms(params, rows, partial(progress, "gradients"))
         return dict(zip(numbers, norms.tolist(), strict=True))
 
     def _decode(self, row: int) -> str:
@@ -282,12 +281,6 @@ def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int,
     for (number, *_), rouge in zip(pairs, rouges, strict=True):
         best[number] = max(best.get(number, rouge), rouge, key=lambda one: one.rougeL_recall)
     return best
-
-
-def _until(text: str, stops: Sequence[str], ended: bool) -> Answer:
-    """The answer up to the first of the stops."""
-    short = before_stop(text, stops)
-    return Answer(short.strip(), ended or len(short) < len(text))
 
 
 def _first(probes: Sequence[Probe], limit: int | None) -> tuple[Probe, ...]:

@@ -52,9 +52,10 @@ def make_scorer(
     batch_size: int,
     mesh: Mesh,
     moments: bool = False,
-) -> Callable[[Any, Rows], Scores]:
+) -> Callable[..., Scores]:
     """Compiles the pass once; the function it returns scores any weights on any rows.
 
+    It takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
     Rows are packed: several short ones share the length of the longest.
 
     Args:
@@ -74,12 +75,12 @@ def make_scorer(
         return [jnp.asarray(x) for x in found]
 
     run = make_pass(forward, batch_size=batch_size, mesh=mesh)
-    return lambda params, rows: Scores(*run(params, rows))
+    return lambda *asked: Scores(*run(*asked))
 
 
 def make_pass(
     forward: Callable[[Any, Batch], Sequence[jax.Array]], *, batch_size: int, mesh: Mesh
-) -> Callable[[Any, Rows], list[tuple[np.ndarray, ...]]]:
+) -> Callable[..., list[tuple[np.ndarray, ...]]]:
     """Compiles a pass over rows; the function it returns makes it with any weights over any rows.
 
     Args:
@@ -88,17 +89,23 @@ def make_pass(
       mesh: where to run.
 
     Returns:
-      For each of these arrays, row by row, its entries at the row's supervised tokens.
+      For each of these arrays, row by row, its entries at the row's supervised tokens. The function
+      takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
 
     """
     compiled = jax.jit(forward)
 
-    def run(params: Any, rows: Rows) -> list[tuple[np.ndarray, ...]]:
+    def run(
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+    ) -> list[tuple[np.ndarray, ...]]:
         batch, places, size = _pack(rows, batch_size, mesh.shape["data"] * mesh.shape["fsdp"])
         chunks: list[list[np.ndarray]] = []
-        for start in range(0, len(batch.tokens), size):
+        packed = len(batch.tokens)
+        for start in range(0, packed, size):
             some = jax.tree.map(lambda x, at=start: x[at : at + size], batch)
             chunks.append([fetch(x) for x in compiled(params, put_batch(some, mesh))])
+            if progress is not None:
+                progress(len(rows) * (start + size) // packed, len(rows))
         columns = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
         return [tuple(values[at] for at in places) for values in columns]
 

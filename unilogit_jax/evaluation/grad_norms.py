@@ -43,8 +43,10 @@ def gradient_norms(
 
 def make_gradient_norms(
     apply_fn: Callable[[Any, Batch], ModelOutput], *, mesh: Mesh
-) -> Callable[[Any, Rows], Float[np.ndarray, " B"]]:
+) -> Callable[..., Float[np.ndarray, " B"]]:
     """Compiles the backward pass once; the function it returns is `gradient_norms` of any weights.
+
+    It takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
 
     Args:
       apply_fn: the model, `(params, batch) -> ModelOutput`.
@@ -66,12 +68,16 @@ def make_gradient_norms(
 
         return _mean_norm(jax.grad(loss)(params))
 
-    def measure(params: Any, rows: Rows) -> np.ndarray:
+    def measure(
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
         found = []
         for row in range(len(rows)):
             picked = np.full(copies, row)
             batch = assemble([(rows, picked, {})], np.full(copies, RETAIN, np.int32))
             found.append(fetch(norm(params, put_batch(batch, mesh))))
+            if progress is not None:
+                progress(row + 1, len(rows))
         return np.array(found, np.float64)
 
     return measure

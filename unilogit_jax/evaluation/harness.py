@@ -2,7 +2,8 @@
 """Our models as lm-evaluation-harness takes them; needs the extra `lm-eval`, and no torch."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from unilogit_jax.data import Rows, Tokenizer, end_ids
-from unilogit_jax.evaluation.evaluator import before_stop
-from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.answers import before_stop
+from unilogit_jax.evaluation.forced import make_scorer
 from unilogit_jax.models import apply_fn, generate
 from unilogit_jax.models.prompt_rows import padded_length
-from unilogit_jax.types import IGNORE
+from unilogit_jax.types import IGNORE, Items
 
 NEW_TOKENS = 256
 """Longest generated answer, where a task does not say."""
@@ -34,18 +35,25 @@ class HarnessModel(TemplateLM):
       tokenizer: its tokenizer.
       mesh: where the weights live.
       batch_size: rows per forward pass.
+      progress: told of texts and answers that are done.
 
     """
 
     def __init__(
-        self, model: Any, params: Any, tokenizer: Tokenizer, *, mesh: Mesh, batch_size: int
+        self,
+        model: Any,
+        params: Any,
+        tokenizer: Tokenizer,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        progress: Items = lambda *done: None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self._model, self._params, self._batch_size = model, params, batch_size
-        self._score: Callable[[Any, Rows], Scores] = make_scorer(
-            apply_fn(model), batch_size=batch_size, mesh=mesh
-        )
+        self._progress = progress
+        self._score = make_scorer(apply_fn(model), batch_size=batch_size, mesh=mesh)
         self._max_length: int = model.config.max_length
 
     @property
@@ -121,9 +129,8 @@ class HarnessModel(TemplateLM):
     ) -> list[tuple[float, bool]]:
         if not requests:
             return []
-        scores = self._score(
-            self._params, _rows([(a, b) for _, a, b in requests], self._max_length)
-        )
+        rows = _rows([(a, b) for _, a, b in requests], self._max_length)
+        scores = self._score(self._params, rows, partial(self._progress, "texts"))
         sums = [float(np.sum(x, dtype=np.float64)) for x in scores.logprobs]
         return [(total, bool(hit)) for total, hit in zip(sums, scores.exact, strict=True)]
 
@@ -142,6 +149,7 @@ class HarnessModel(TemplateLM):
             temperature=float(wishes.get("temperature", 1.0)) if drawn else 0.0,
             top_k=wishes.get("top_k") if drawn else None,
             top_p=wishes.get("top_p") if drawn else None,
+            progress=partial(self._progress, "answers"),
         )
         texts = self.tokenizer.batch_decode(outputs, skip_special_tokens=True)
         return [before_stop(text, stops) for text in texts]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation for many prompts: left-padded batches, a key/value cache, one compiled loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -40,6 +40,7 @@ def generate(
     cache_dtype: str | None = None,
     unroll: bool | None = None,
     unseen: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """The next tokens of every prompt: the most likely ones, or drawn at a temperature.
 
@@ -73,6 +74,7 @@ def generate(
         compilation and a second copy of the weights. None: on CPUs only.
       unseen: a token of prompts that no other one sees and that takes no place of its own: the
         next has the place after the last one that is seen. None: all tokens are seen.
+      progress: called after each batch with the answers done so far, and all.
 
     Returns:
       For each prompt, in the order given, its new tokens; the stop id is kept if it was produced.
@@ -128,6 +130,8 @@ def generate(
         )
         for i, row in zip(chosen, np.asarray(new), strict=False):
             answers[i] += row[row >= 0].tolist()
+        if progress is not None:
+            progress(len(prompts) - max(0, len(order) - first - rows), len(prompts))
     return answers
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run leaves behind and says: folder, metrics log, console, pictures, report."""
 
-from unilogit_jax.run.console import Console, Stage
+from unilogit_jax.run.console import Console
 from unilogit_jax.run.environment import describe_environment
 from unilogit_jax.run.files import read_json, write_json
 from unilogit_jax.run.folder import RunFolder
@@ -19,6 +19,7 @@ from unilogit_jax.run.report import (
     StageCost,
     write_report,
 )
+from unilogit_jax.run.stage import Stage
 
 __all__ = [
     "AnswerRow",

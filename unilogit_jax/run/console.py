@@ -2,7 +2,6 @@
 """What a person sees while a run goes: lines, stages with progress, tables; all logged too."""
 
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.journal import Journal
+from unilogit_jax.run.stage import Stage
 from unilogit_jax.run.text import (
     clean,
-    format_numbers,
     format_seconds,
     plain_table,
     right_aligned,
 )
-
-_PLAIN_EVERY = 5.0
-_BAR_EVERY = 0.25
-_SOON = 1.0
 
 
 @runtime_checkable
@@ -121,7 +116,7 @@ class Console:
         text = plain_table(title, columns, rows)
         self.log(text)
         if not self._terminal:
-            self._print_plain(text)
+            self.print_plain(text)
             return
         from rich import box
         from rich.table import Table
@@ -160,21 +155,21 @@ class Console:
         if total is None:
             self.log(f"{name} ...")
             if not self._terminal:
-                self._print_plain(clean(f"{name} ..."))
+                self.print_plain(clean(f"{name} ..."))
         how = "stopped after"
         try:
             yield stage
             how = "done in"
         finally:
             self._open.remove(stage)
-            seconds = stage._close()
+            seconds = stage.close()
             own = seconds - stage.inner_seconds
             self.stage_times[name] = self.stage_times.get(name, 0.0) + own
             if self._open:
                 self._open[-1].inner_seconds += seconds
             else:
                 self._stop_bars()
-            words = name, stage._state(), f"{how} {format_seconds(seconds)}"
+            words = name, stage.state(), f"{how} {format_seconds(seconds)}"
             self._say("  ".join(filter(None, words)))
 
     def _say(self, text: str, *, style: str | None = None) -> None:
@@ -184,9 +179,10 @@ class Console:
 
             self._rich().print(Text(clean(text), style=style or ""), soft_wrap=True)
         else:
-            self._print_plain(clean(text))
+            self.print_plain(clean(text))
 
-    def _print_plain(self, text: str) -> None:
+    def print_plain(self, text: str) -> None:
+        """A line as it is, and not into the log."""
         if not self._quiet:
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
             self._stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
@@ -203,9 +199,9 @@ class Console:
 
         return RichConsole(file=self._stream, highlight=False, markup=False, emoji=False)
 
-    def _start_bars(self) -> Any:
-        """One live display for all open stages: two at a time would fight for the screen."""
-        if self._bars is None:
+    def bars(self) -> Any:
+        """One live display for all open stages, on a terminal: two would fight for the screen."""
+        if self._bars is None and self._terminal:
             from rich import progress as p
 
             self._bars = p.Progress(
@@ -223,78 +219,3 @@ class Console:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-
-
-class Stage:
-    """An open stage of a `Console`; made by `Console.stage` only."""
-
-    def __init__(self, console: Console, name: str, total: int | None) -> None:
-        self.inner_seconds = 0.0
-        """Time spent in stages that were opened inside this one."""
-        self._console = console
-        self._name, self._total = name, total
-        self._unit = ""
-        self._begin = time.monotonic()
-        self._shown = self._said = -float("inf")
-        self._first_step: int | None = None
-        self._first_time = self._begin
-        self._step = 0
-        self._numbers: dict[str, Any] = {}
-        self._bar: Any = None
-        if console._terminal:
-            self._bar = console._start_bars().add_task(clean(name), total=total, state="")
-
-    def update(self, step: int, **numbers: Any) -> None:
-        """Shows progress; the numbers may be device arrays, they are read only when shown.
-
-        Args:
-          step: steps done so far.
-          **numbers: what to show beside it, such as loss=0.4.
-        """
-        self._step, self._numbers = step, numbers
-        now = time.monotonic()
-        if self._first_step is None:
-            self._first_step, self._first_time = step, now
-        if self._bar is not None and (now - self._shown >= _BAR_EVERY or step == self._total):
-            self._shown = now
-            state = clean("  ".join(w for w in (self._state(), self._eta(now)) if w))
-            self._console._bars.update(self._bar, completed=step, state=state)
-        if now - self._said >= _PLAIN_EVERY:
-            self._said = now
-            line = "  ".join(w for w in (self._name, self._state(), self._eta(now)) if w)
-            self._console.log(line)
-            if not self._console._terminal:
-                self._console._print_plain(clean(line))
-
-    def amount(self, done: int, total: int) -> None:
-        """Shows bytes done of a total, once the stage takes longer than a second."""
-        if time.monotonic() - self._begin < _SOON:
-            return
-        self._total, self._unit = round(total / 1e6), " MB"
-        if self._bar is not None:
-            self._console._bars.update(self._bar, total=self._total)
-        self.update(round(done / 1e6))
-
-    def note(self, text: str) -> None:
-        """Prints a line inside the stage, for example "compiling the step ... 14.2 s (once)"."""
-        self._console._say(f"  {text}")
-
-    def _state(self) -> str:
-        if self._first_step is None:
-            return ""
-        count = f"{self._step}" if self._total is None else f"{self._step}/{self._total}"
-        return f"{count}{self._unit}  {format_numbers(self._numbers)}".rstrip()
-
-    def _eta(self, now: float) -> str:
-        """Time left at the pace since the first update: the first step compiles and is left out."""
-        done = self._step - (self._first_step or 0)
-        if self._total is None or done <= 0:
-            return ""
-        left = (now - self._first_time) / done * max(0, self._total - self._step)
-        return f"eta {format_seconds(left)}"
-
-    def _close(self) -> float:
-        """Removes the bar; returns the wall time."""
-        if self._bar is not None and self._console._bars is not None:
-            self._console._bars.remove_task(self._bar)
-        return time.monotonic() - self._begin

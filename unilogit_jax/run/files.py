@@ -74,7 +74,9 @@ def write_json(path: AnyPath, obj: Any) -> None:
       {'loss': None, 'where': 'a'}
 
     """
-    write_text(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        path, json.dumps(to_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: AnyPath) -> Any:
@@ -105,19 +107,29 @@ def read_json(path: AnyPath) -> Any:
         ) from error
 
 
-def _plain(obj: Any) -> Any:
+def to_plain(obj: Any) -> Any:
+    """An object as JSON can hold it; see `write_json`.
+
+    Raises:
+      TypeError: it holds something that JSON cannot.
+
+    Example:
+      >>> to_plain({"loss": float("nan"), 1: (Path("a"),)})
+      {'loss': None, '1': ['a']}
+
+    """
     if isinstance(obj, float):
         return float(obj) if math.isfinite(obj) else None
     if obj is None or isinstance(obj, str | bool | int):
         return obj
     if isinstance(obj, Mapping):
-        return {str(key): _plain(value) for key, value in obj.items()}
+        return {str(key): to_plain(value) for key, value in obj.items()}
     if isinstance(obj, Path | Remote):
         return str(obj)
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+        return {f.name: to_plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
     if to_list := getattr(obj, "tolist", None):
-        return _plain(to_list())
+        return to_plain(to_list())
     if isinstance(obj, Sequence | set | frozenset) and not isinstance(obj, bytes):
-        return [_plain(value) for value in obj]
+        return [to_plain(value) for value in obj]
     raise TypeError(f"cannot store a {type(obj).__name__} as JSON: {obj!r}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console of a process: the first one of a run prints, the others only warn."""
 
+import os
 import sys
 
 from unilogit_jax.hosts import process_number
@@ -16,7 +17,9 @@ def make_console() -> Console:
 
     """
     number = process_number()
-    return Console(stream=_Warnings(number)) if number else Console()
+    # A command that is to be quiet sends what it prints nowhere, and there warnings go too.
+    quiet = getattr(sys.stdout, "name", None) == os.devnull
+    return Console(stream=_Warnings(number)) if number and not quiet else Console(quiet=quiet)
 
 
 class _Warnings:

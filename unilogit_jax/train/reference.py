@@ -17,7 +17,7 @@ from unilogit_jax.sharding import fetch, head_sharding, put_batch
 from unilogit_jax.train.kept_arrays import collect
 from unilogit_jax.train.objective import ApplyFn
 from unilogit_jax.train.reference_cache import Question, ReferenceCache
-from unilogit_jax.types import FORGET, Batch, Head, ModelOutput
+from unilogit_jax.types import FORGET, Batch, Head, Items, ModelOutput
 
 References = dict[int, dict[str, Float[np.ndarray, "B ..."] | Int[np.ndarray, "B ..."]]]
 """Set -> what is known of each position of its rows, by the names of `Batch`."""
@@ -73,6 +73,7 @@ def reference_for(
     mesh: Mesh,
     cache: ReferenceCache | None = None,
     reinforced: Any = None,
+    progress: Items = lambda *done: None,
 ) -> tuple[References, Head | None]:
     """Runs the reference over the rows, once.
 
@@ -86,6 +87,7 @@ def reference_for(
       mesh: where to run.
       cache: where answers are kept; None computes them and holds them in memory.
       reinforced: weights trained further on the forget rows, for a method that needs such.
+      progress: told of rows that are done.
 
     Returns:
       The arrays that `data.unlearning_batches` takes, and the reference's head where it is needed.
@@ -97,8 +99,8 @@ def reference_for(
     """
     if method.needs.reinforced is not None and reinforced is None:
         raise ValueError(f"{type(method).__name__} needs `reinforced`: weights trained further")
-    needs, ask = method.needs, _Asking(apply_fn, params, batch_size, mesh)
-    both = _Asking(apply_fn, (params, reinforced), batch_size, mesh)
+    needs, ask = method.needs, _Asking(apply_fn, params, batch_size, mesh, progress)
+    both = ask._replace(params=(params, reinforced))
     references: References = {}
     for which, own in rows.items():
         if names := names_of(needs, which):
@@ -117,6 +119,7 @@ def log_odds_under(
     batch_size: int,
     mesh: Mesh,
     cache: ReferenceCache | None = None,
+    progress: Items = lambda *done: None,
 ) -> Float[np.ndarray, "B L"]:
     """The labels' log-odds under some model; 0 where there is no label.
 
@@ -127,10 +130,11 @@ def log_odds_under(
       batch_size: rows per forward pass.
       mesh: where to run.
       cache: as in `reference_for`, of that model.
+      progress: told of rows that are done.
 
     """
     name = "ref_log_odds"
-    ask = _Asking(apply_fn, params, batch_size, mesh)
+    ask = _Asking(apply_fn, params, batch_size, mesh, progress)
     return ask.answer(Question(rows, FORGET, (name,)), cache)[name]
 
 
@@ -142,6 +146,7 @@ class _Asking(NamedTuple):
     """For a question with alpha those of the start model and those of a reinforced one."""
     batch_size: int
     mesh: Mesh
+    progress: Items
 
     def answer(self, question: Question, cache: ReferenceCache | None) -> dict[str, np.ndarray]:
         """The arrays asked for: kept ones, or new ones."""
@@ -170,7 +175,9 @@ class _Asking(NamedTuple):
 
         for start in range(0, len(rows), self.batch_size):
             values = forward(self.params, self._batch(rows, which, start))
-            yield {name: fetch(values[name])[: len(rows) - start] for name in names}
+            found = {name: fetch(values[name])[: len(rows) - start] for name in names}
+            self.progress("rows", min(start + self.batch_size, len(rows)), len(rows))
+            yield found
 
     def _batch(self, rows: Rows, which: int, start: int) -> Batch:
         # The last batch is filled by repeating rows, so that one compilation serves all.

@@ -30,6 +30,7 @@ from unilogit_jax.evaluation.robustness import (
     question_task,
     shown_before,
 )
+from unilogit_jax.types import Items
 from unilogit_jax.workflows._bench import BOTH, Bench, mean_probability, rows_of
 from unilogit_jax.workflows._findings import Curve, Found, Row
 from unilogit_jax.workflows._relearn import relearn
@@ -41,9 +42,10 @@ def coarse_weights(bench: Bench) -> Found:
     names = BOTH if bench.forget else tuple(MEANINGS)
     rows = rows_of("quantize", "as it is", bench.plain, names)
     for name, rounding in ROUNDINGS.items():
-        with bench.console.stage(f"rounding to {rounding.title}"):
+        with bench.console.stage(f"rounding to {rounding.title}") as progress:
             change = partial(quantize, bench.prepared.model, name=name)
-            rows += rows_of("quantize", rounding.title, bench.measured(bench.task, change), names)
+            found = bench.measured(bench.task, change, progress=progress.items)
+            rows += rows_of("quantize", rounding.title, found, names)
     return Found(rows)
 
 
@@ -61,9 +63,9 @@ def paraphrase(bench: Bench) -> Found:
     )
     rows = []
     for setting, asked in (("in the words of training", trained), ("in other words", probes)):
-        with bench.console.stage(f"asking {setting}"):
+        with bench.console.stage(f"asking {setting}") as progress:
             task = question_task(bench.prepared.task, asked, retain=False)
-            rows += rows_of("paraphrase", setting, bench.measured(task))
+            rows += rows_of("paraphrase", setting, bench.measured(task, progress=progress.items))
     return Found(rows)
 
 
@@ -93,12 +95,13 @@ def prompts(bench: Bench) -> Found:
                 f"prompts: no {setting} here: nothing to show, or no room in the model's rows."
             )
             continue
-        with bench.console.stage(f"asking with {setting}"):
+        with bench.console.stage(f"asking with {setting}") as progress:
             shots = f", {len(probes[0].shots)} shown" if setting == "few-shot" else ""
             task = question_task(bench.prepared.task, probes, retain=False)
-            rows += rows_of("prompts", setting + shots, bench.measured(task))
-    with bench.console.stage("beginning the answers"):
-        rows += _begun(bench)
+            found = bench.measured(task, progress=progress.items)
+            rows += rows_of("prompts", setting + shots, found)
+    with bench.console.stage("beginning the answers") as progress:
+        rows += _begun(bench, progress.items)
     return Found(rows)
 
 
@@ -113,8 +116,9 @@ def sample(bench: Bench) -> Found:
     how = {"temperature": options.temperature, "seed": options.seed}
     shares = {}
     for column, params in bench.columns.items():
-        with bench.console.stage(f"drawing {len(drawn)} answers of {column}"):
-            texts = bench.answers(evaluator, params, drawn, **how)
+        with bench.console.stage(f"drawing {len(drawn)} answers of {column}") as stage:
+            tell = partial(stage.items, "answers")
+            texts = bench.answers(evaluator, params, drawn, progress=tell, **how)
         shares[column] = leak_shares(
             [
                 gives_away(probe, texts[k * count : (k + 1) * count])
@@ -152,8 +156,8 @@ def lens(bench: Bench) -> Found:
     look = make_lens(prepared.model, batch_size=size, mesh=prepared.mesh)
     rows, found = bench.encoded(bench.forget), {}
     for column, params in bench.columns.items():
-        with bench.console.stage(f"looking into {column}"):
-            found[column] = look(params, rows)
+        with bench.console.stage(f"looking into {column}") as progress:
+            found[column] = look(params, rows, partial(progress.items, "texts"))
     curve = Curve(
         attack="lens",
         title="each layer read by the final norm and the head",
@@ -206,7 +210,7 @@ def _other_words(bench: Bench) -> tuple[Probe, ...]:
         return ()
 
 
-def _begun(bench: Bench) -> list[Row]:
+def _begun(bench: Bench, progress: Items) -> list[Row]:
     """The first tokens of the true answer are given; how likely the rest is, and what comes."""
     given = begun(bench.encoded(bench.asked))
     task = question_task(bench.prepared.task, bench.asked, retain=False)
@@ -214,8 +218,9 @@ def _begun(bench: Bench) -> list[Row]:
     rests = bench.prepared.tokenizer.batch_decode(given.rests, skip_special_tokens=True)
     found = {}
     for column, params in bench.columns.items():
-        scores = bench.score(params, given.rows)
-        texts = bench.answers(evaluator, params, given.prompts)
+        scores = bench.score(params, given.rows, partial(progress, "texts"))
+        tell = partial(progress, "answers")
+        texts = bench.answers(evaluator, params, given.prompts, progress=tell)
         rouges = metrics.rouge_many(texts, rests)
         found[column] = {
             "forget_probability": mean_probability(scores),

@@ -12,6 +12,7 @@ from unilogit_jax.evaluation import MEANINGS, Evaluator, Scores, make_scorer, su
 from unilogit_jax.evaluation.robustness import forget_probes, is_asked, question_task
 from unilogit_jax.models import apply_fn
 from unilogit_jax.run import Console
+from unilogit_jax.types import Items
 from unilogit_jax.workflows._findings import Row
 from unilogit_jax.workflows._prepare import Prepared
 
@@ -67,7 +68,7 @@ class Bench:
         return tuple(probe for probe in self.forget if is_asked(probe))
 
     @cached_property
-    def score(self) -> Callable[[Any, Rows], Scores]:
+    def score(self) -> Callable[..., Scores]:
         """The teacher-forced pass."""
         size = self.prepared.experiment.eval.batch_size
         return make_scorer(apply_fn(self.prepared.model), batch_size=size, mesh=self.prepared.mesh)
@@ -81,7 +82,8 @@ class Bench:
     @cached_property
     def plain(self) -> Numbers:
         """What the models say without any attack."""
-        return self.measured(self.task)
+        with self.console.stage("asking as it is") as progress:
+            return self.measured(self.task, progress=progress.items)
 
     def some(self, items: Iterable[Any]) -> tuple[Any, ...]:
         """The first of them, `eval.max_items` at most."""
@@ -98,11 +100,13 @@ class Bench:
         )
         return replace(self.prepared, task=task, experiment=experiment).evaluator
 
-    def measured(self, task: Task, change: Callable[[Any], Any] | None = None) -> Numbers:
+    def measured(
+        self, task: Task, change: Callable[[Any], Any] = lambda params: params, *, progress: Items
+    ) -> Numbers:
         """The numbers of every column, whose weights are changed first."""
         evaluator = self.evaluator(task)
         return {
-            column: summarize(evaluator(params if change is None else change(params)))
+            column: summarize(evaluator(change(params), progress=progress))
             for column, params in self.columns.items()
         }
 

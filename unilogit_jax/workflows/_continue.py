@@ -25,7 +25,8 @@ def continued(path: AnyPath | str, *overrides: str) -> Loaded:
     run, before = open_run(path)
     if run.status != "done":
         raise CheckpointError(
-            f"{run.path} is not finished ({run.status}): go on with it first, with --resume."
+            f"{run.path} is not finished ({run.status}). First go on with it: unilogit unlearn "
+            f"--resume {run.path}"
         )
     loaded = read_config(run.config, *start_from(run), *overrides)
     if loaded.experiment.data == before.data:

@@ -14,7 +14,7 @@ from unilogit_jax.data import draw_names, mean_log_odds, read_lines, swap_names
 from unilogit_jax.data.names import Renaming
 from unilogit_jax.errors import DataError
 from unilogit_jax.train import log_odds_under
-from unilogit_jax.types import IGNORE
+from unilogit_jax.types import IGNORE, Items
 from unilogit_jax.workflows._prepare import Prepared
 
 
@@ -34,7 +34,7 @@ def check_names(prepared: Prepared, method: Any) -> None:
 
 
 def name_swap_log_odds(
-    prepared: Prepared, method: Any, start: Any, say: Callable[[str], None]
+    prepared: Prepared, method: Any, start: Any, say: Callable[[str], None], progress: Items
 ) -> Float[np.ndarray, "B L"]:
     """Log-odds of each forget label, the mean over rows with other names; 1/V where there is none.
 
@@ -43,6 +43,7 @@ def name_swap_log_odds(
       method: its `tau_names` and `tau_mean`.
       start: weights of the start model.
       say: told how many labels correspond to none of any other row.
+      progress: told of rows that are done.
 
     """
     data, forget = prepared.experiment.data, prepared.forget
@@ -61,6 +62,7 @@ def name_swap_log_odds(
         replace(swapped.rows, unseen=forget.unseen),
         batch_size=prepared.experiment.eval.batch_size,
         mesh=prepared.mesh,
+        progress=progress,
     )
     values, count = mean_log_odds(
         swapped,

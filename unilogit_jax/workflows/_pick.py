@@ -58,7 +58,8 @@ def check_rule(*, utility: str | None, forget: str | None, floor: float) -> None
         raise ConfigError(f"--floor {floor} is a share of the utility before: above 0, at most 1.")
     for option, name in (("utility", utility), ("forget", forget)):
         if name is not None and name not in MEANINGS:
-            raise ConfigError(f"--{option} {name}: no such number.{suggest(name, MEANINGS)}")
+            near, known = suggest(name, MEANINGS), ", ".join(MEANINGS)
+            raise ConfigError(f"--{option} {name}: no such number.{near} They are {known}.")
 
 
 def make_rule(

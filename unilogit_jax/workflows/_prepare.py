@@ -2,7 +2,7 @@
 """Everything a run needs before its first update, checked before anything is written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed
 from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
+from unilogit_jax.run.trackers import Trackers
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Trainable, choose_trainable
 from unilogit_jax.types import FORGET, RETAIN
@@ -55,6 +56,8 @@ class Prepared:
     forget: Rows
     retain: Rows | None
     everything: Rows
+    trackers: Trackers = field(default_factory=Trackers)
+    """Where the numbers of a run are shown too; they are started with it."""
 
     @property
     def reference(self) -> dict[str, Any] | None:

@@ -128,7 +128,7 @@ def _lesson(bench: Bench, source: str) -> _Lesson:
     forget = bench.prepared.forget
     pool = forget if source == "forget" else bench.prepared.retain
     if pool is None:
-        raise ConfigError("--relearn-on retain: there are no rows to keep (data.retain).")
+        raise ConfigError("--relearn-on retain: there are none to keep. Take --relearn-on forget.")
     count = bench.options.rows or max(1, len(forget) // 10)
     if count > len(pool):
         raise ConfigError(f"--rows {count}: there are only {len(pool)} {source} rows.")

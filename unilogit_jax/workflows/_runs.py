@@ -97,7 +97,9 @@ def last_stage(run: RunFolder) -> str:
     for name in (UNLEARN, TARGET):
         if name in there:
             return name
-    raise CheckpointError(f"{run.path} holds no checkpoint yet. Resume it with --resume {run.path}")
+    raise CheckpointError(
+        f"{run.path} holds no checkpoint yet. Go on with it: unilogit unlearn --resume {run.path}"
+    )
 
 
 def load_stage(
@@ -169,7 +171,9 @@ def load_adapters(run: RunFolder, stage: str, model: Any, lora: models.Lora, *, 
     """
     folder = run.checkpoints / f"{stage}{ADAPTERS}"
     if not folder.is_dir():
-        raise CheckpointError(f"the stage '{stage}' of {run.path} was not made with adapters.")
+        raise CheckpointError(
+            f"the stage '{stage}' of {run.path} was not made with adapters: leave out --adapter."
+        )
     targets = place(lora.shapes(model), lora.shardings(model, mesh))
     with Checkpoints(folder) as checkpoints:
         trees, _ = checkpoints.restore({"params": targets})

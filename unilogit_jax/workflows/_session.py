@@ -17,8 +17,9 @@ from unilogit_jax.hosts import (
     several,
 )
 from unilogit_jax.paths import AnyPath, to_path
-from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.run import Console, RunFolder, read_json
 from unilogit_jax.run.lock import take
+from unilogit_jax.run.trackers import check_trackers
 from unilogit_jax.workflows._advice import memory_told
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._record import note_start
@@ -56,6 +57,8 @@ def _session(
     check_same("configuration", f"{dump_config(experiment)}{out}".encode())
     if resume is None:
         check_place(experiment, out)
+    else:
+        by_first(lambda: check_trackers(experiment.output.trackers, resume.path))
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, resume, progress=stage.amount))
         if verb == "unlearn":
@@ -73,7 +76,8 @@ def _session(
         console.warn(_NOTHING_TO_KEEP)
     with true_status(run, console):
         by_first(lambda: _begin(run, prepared, verb))
-        yield prepared, run
+        with _tracked(run, prepared, console):
+            yield prepared, run
 
 
 @contextmanager
@@ -118,9 +122,10 @@ _NOTHING_TO_KEEP = (
 
 
 def check_place(experiment: Experiment, out: AnyPath | str | None) -> None:
-    """Refuses a folder for a new run that the processes of a run do not share."""
-    place = from_first(lambda: str(to_path(out or experiment.output.dir).absolute()))
-    check_shared(to_path(place))
+    """Refuses what a new run cannot be written to: trackers, a folder that processes share not."""
+    place = to_path(from_first(lambda: str(to_path(out or experiment.output.dir).absolute())))
+    by_first(lambda: check_trackers(experiment.output.trackers, place))
+    check_shared(place)
 
 
 def new_run(experiment: Experiment, out: AnyPath | str | None) -> RunFolder:
@@ -139,6 +144,22 @@ def _begin(run: RunFolder, prepared: Prepared, verb: str) -> None:
     run.write_env({"verb": verb, "seed": prepared.experiment.output.seed})
     write_model(run, prepared.model, prepared.tokenizer)
     note_start(run, prepared)
+
+
+@contextmanager
+def _tracked(run: RunFolder, prepared: Prepared, console: Console) -> Iterator[None]:
+    """Lets the run's trackers follow it, in the first process."""
+    experiment, trackers = prepared.experiment, prepared.trackers
+    if is_first():
+        config = experiment.model_dump(mode="json")
+        trackers.start(experiment.output.trackers, run.path, config, warn=console.warn)
+    try:
+        yield
+    except BaseException:
+        trackers.finish({}, done=False)
+        raise
+    known = is_first() and run.summary.is_file()
+    trackers.finish(read_json(run.summary) if known else {}, done=True)
 
 
 def _describe(console: Console, prepared: Prepared) -> None:

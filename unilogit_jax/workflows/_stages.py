@@ -2,6 +2,7 @@
 """Runs one stage of a run: finetuning from scratch or from weights, or unlearning."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from unilogit_jax.run import Console, MetricsLog, RunFolder
 from unilogit_jax.train import (
     Checkpoints,
     ReferenceCache,
+    References,
     Stage,
     Watch,
     finisher,
@@ -24,6 +26,8 @@ from unilogit_jax.train import (
     init_state,
     reference_for,
 )
+from unilogit_jax.train.reference import names_of
+from unilogit_jax.types import Head
 from unilogit_jax.workflows._advice import memory_advice, settings_of
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._programs import (
@@ -88,32 +92,22 @@ def unlearn_stage(
         trained = _run_stage(prepared, program, run, console)
         reinforced = finisher(program.method, start, prepared.lora)(trained)
         del program, trained
-    cache = ReferenceCache(
-        folder=run.references,
-        model=facts_of(prepared.model.config),
-        version=__version__,
-        warn=console.warn,
-    )
-    references, ref_head = reference_for(
-        method,
-        models.apply_fn(up_to(prepared.model, method.needs.layer)),
-        start,
-        prepared.rows(method),
-        batch_size=prepared.experiment.eval.batch_size,
-        mesh=prepared.mesh,
-        cache=cache,
-        reinforced=reinforced,
-    )
+    references, ref_head = _references(prepared, method, start, reinforced, run, console)
     del reinforced
-    references = with_targets(prepared, method, references, cache, start=start, say=console.warn)
     program = unlearn_program(
         prepared, name, method, start, references=references, ref_head=ref_head, last=last
     )
     result = finisher(method, start, prepared.lora)
+
+    def evaluate(trained: Any) -> Mapping[str, float]:
+        with console.stage("evaluating on the way") as progress:
+            # No number of the table needs gradient norms, which cost the most.
+            found = evaluator(result(trained), grad_norm=False, progress=progress.items)
+            return summarize(found)
+
     watch = {
         "watch": _watch(prepared, before),
-        # No number of the table needs gradient norms, which cost the most.
-        "evaluate": lambda trained: summarize(evaluator(result(trained), grad_norm=False)),
+        "evaluate": evaluate,
     }
     trained = _run_stage(prepared, program, run, console, **watch)
     params = result(trained)
@@ -122,6 +116,40 @@ def unlearn_stage(
             if checkpoints.latest() is None:
                 checkpoints.save(1, {"params": params}, {"stage": name, "made_of": program.name})
     return params
+
+
+def _references(
+    prepared: Prepared,
+    method: Method,
+    start: Any,
+    reinforced: Any,
+    run: RunFolder,
+    console: Console,
+) -> tuple[References, Head | None]:
+    """What the start model says of the rows, as far as the method needs it, and its head."""
+    rows, needs = prepared.rows(method), method.needs
+    asks = bool(needs.tau) or any(names_of(needs, which) for which in rows)
+    with console.stage("asking the start model") if asks else nullcontext() as stage:
+        told = {} if stage is None else {"progress": stage.items}
+        cache = ReferenceCache(
+            folder=run.references,
+            model=facts_of(prepared.model.config),
+            version=__version__,
+            warn=console.warn,
+        )
+        found, ref_head = reference_for(
+            method,
+            models.apply_fn(up_to(prepared.model, needs.layer)),
+            start,
+            rows,
+            batch_size=prepared.experiment.eval.batch_size,
+            mesh=prepared.mesh,
+            cache=cache,
+            reinforced=reinforced,
+            **told,
+        )
+        how = {"start": start, "say": console.warn, **told}
+        return with_targets(prepared, method, found, cache, **how), ref_head
 
 
 def _watch(prepared: Prepared, before: Mapping[str, float]) -> Watch | None:
@@ -193,6 +221,7 @@ def _run_stage(
         def write(**line: Any) -> None:
             for bad in log.write(**line) if is_first() else ():
                 console.warn(f"stage {name}, update {line['step']}: {bad} is not finite.")
+            prepared.trackers.log(**line)
             # Where the rate is about its peak: in warm-up and decay small steps mean nothing.
             share = line["step"] / program.updates
             at_peak = training.warmup < share <= (1 + training.warmup) / 2

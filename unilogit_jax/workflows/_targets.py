@@ -15,7 +15,7 @@ from unilogit_jax.hosts import agreed
 from unilogit_jax.methods import Method
 from unilogit_jax.run import RunFolder
 from unilogit_jax.train import ReferenceCache, References, log_odds_under
-from unilogit_jax.types import FORGET
+from unilogit_jax.types import FORGET, Items
 from unilogit_jax.workflows._name_swap import check_names, name_swap_log_odds
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._runs import (
@@ -38,7 +38,10 @@ def check_targets(prepared: Prepared) -> None:
                 "uniform, ngram, name_swap or reference."
             )
         if source == "ngram" and prepared.retain is None:
-            raise ConfigError("method.tau ngram counts the rows to keep, and there are none.")
+            raise ConfigError(
+                "method.tau ngram counts the rows to keep, and there are none: name some with "
+                "data.retain, or take another tau."
+            )
         if source == "name_swap":
             check_names(prepared, method)
         if source == "reference":
@@ -53,6 +56,7 @@ def with_targets(
     *,
     start: Any,
     say: Callable[[str], None] = lambda text: None,
+    progress: Items = lambda *done: None,
 ) -> References:
     """The references, with `logit_tau` of the forget rows where the method wants it.
 
@@ -63,11 +67,12 @@ def with_targets(
       cache: where to keep what another model says of them.
       start: weights of the start model.
       say: told of labels for which the source has nothing.
+      progress: told of rows that are done.
 
     """
     if not method.needs.tau:
         return references
-    tau = _logit_tau(prepared, method, cache, start, say)
+    tau = _logit_tau(prepared, method, cache, start, say, progress)
     return {**references, FORGET: {**references.get(FORGET, {}), "logit_tau": tau}}
 
 
@@ -84,14 +89,15 @@ def _logit_tau(
     cache: ReferenceCache | None,
     start: Any,
     say: Callable[[str], None],
+    progress: Items,
 ) -> Float[np.ndarray, "B L"]:
     if method.needs.tau == "name_swap":
-        return name_swap_log_odds(prepared, method, start, say)
+        return name_swap_log_odds(prepared, method, start, say, progress)
     if method.needs.tau == "ngram":
         assert prepared.retain is not None  # `check_targets` has seen to it
         size = prepared.model.config.vocab_size
         return ngram_log_odds(prepared.retain, prepared.forget, vocab_size=size)
-    return _under_reference(prepared, _source(method), prepared.forget, cache)
+    return _under_reference(prepared, _source(method), prepared.forget, cache, progress)
 
 
 def _source(method: Any) -> str:
@@ -100,7 +106,7 @@ def _source(method: Any) -> str:
 
 
 def _under_reference(
-    prepared: Prepared, source: str, rows: Rows, cache: ReferenceCache | None
+    prepared: Prepared, source: str, rows: Rows, cache: ReferenceCache | None, progress: Items
 ) -> Float[np.ndarray, "B L"]:
     """What a model that never saw the rows says of them; its weights are dropped again."""
     experiment, mesh = prepared.experiment, prepared.mesh
@@ -121,6 +127,7 @@ def _under_reference(
         batch_size=experiment.eval.batch_size,
         mesh=mesh,
         cache=cache,
+        progress=progress,
     )
 
 

@@ -2,6 +2,7 @@
 """What is known after each of several requests: the probability of all their rows, and panels."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -65,7 +66,8 @@ def measure(
             task = read_task(one)
             what = {"what": "rows to forget", "documents": task.documents}
             rows = encode_some(one, tokenizer, task.forget, **what)
-            found.append(float(np.mean(np.exp(-score(params, rows).nll))))
+            scores = score(params, rows, partial(stage.items, "rows"))
+            found.append(float(np.mean(np.exp(-scores.nll))))
     record["probability"].append(found)
     by_first(lambda: write_json(folder.path / RECORD, record))
 

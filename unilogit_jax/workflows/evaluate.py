@@ -66,8 +66,8 @@ def evaluate(
     results = Results(reference=prepared.reference)
     for column, (model, params) in found.items():
         evaluator = _evaluator(prepared, model)
-        with console.stage(f"evaluating {column}"):
-            results.evaluations[column] = evaluator(params)
+        with console.stage(f"evaluating {column}") as progress:
+            results.evaluations[column] = evaluator(params, progress=progress.items)
     show(console, experiment.name, results)
     target = to_path(out) if out is not None else None
     if target is None and run is not None and not overrides:
@@ -159,7 +159,7 @@ def columns_of(
         if run is not None and column not in found:
             raise CheckpointError(
                 f"{run.path} has not saved the model that it begins with yet, the base of --whp. "
-                f"Resume it with --resume {run.path}"
+                f"Go on with it: unilogit unlearn --resume {run.path}"
             )
         found[WHP] = agreed(
             lambda: reinforced.beside(

@@ -54,8 +54,8 @@ def finetune(
             run=run,
             console=console,
         )
-        with console.stage("evaluating"):
-            results = Results({"finetuned": prepared.evaluator(params)})
+        with console.stage("evaluating") as progress:
+            results = Results({"finetuned": prepared.evaluator(params, progress=progress.items)})
             note_weights(run, "finetuned", params)
         show(console, title, results)
         facts = {"name": experiment.name, "seed": experiment.output.seed}

@@ -7,6 +7,7 @@ Beside the file lies another that says how it was made.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from unilogit_jax import models
@@ -86,9 +87,10 @@ def generate(
     def draw(texts: Sequence[str], seed: int) -> list[str]:
         prompts = [_prompt(tokenizer, text, experiment) for text in texts]
         options = {"temperature": temperature, "top_p": top_p, "seed": seed}
-        return _drawn(experiment, model, params, tokenizer, prompts, options)
+        tell = partial(writing.items, what)
+        return _drawn(experiment, model, params, tokenizer, prompts, options | {"progress": tell})
 
-    with console.stage(f"writing {what}"):
+    with console.stage(f"writing {what}") as writing:
         texts = draw_new(requests, draw, seed=experiment.output.seed)
     rows = _rows(what, requests, texts)
     page = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -70,9 +70,10 @@ def evaluate_tasks(
 
     results: Results = {}
     for column, (model, params) in columns.items():
-        with console.stage(f"evaluating {column}"):
+        with console.stage(f"evaluating {column}") as stage:
+            options = {"mesh": mesh, "batch_size": batch_size, "progress": stage.items}
             answered: Any = simple_evaluate(
-                HarnessModel(model, params, tokenizer, mesh=mesh, batch_size=batch_size),
+                HarnessModel(model, params, tokenizer, **options),
                 tasks=list(tasks),
                 task_manager=manager,
                 num_fewshot=fewshot,
@@ -99,12 +100,15 @@ def _manager(tasks: Sequence[str], include: AnyPath | str | None) -> Any:
             "--lm-eval needs lm-evaluation-harness: pip install 'unilogit_jax[lm-eval]'."
         ) from error
     if include is not None and not to_path(include).is_dir():
-        raise DataError(f"there is no folder {include} of tasks.")
+        raise DataError(f"there is no folder {include}: --lm-eval-dir holds YAML files.")
     manager = TaskManager(include_path=None if include is None else str(include))
     for name in tasks:
         if not manager.match_tasks([name]):
             near = suggest(name, manager.all_tasks)
-            raise ConfigError(f"lm-evaluation-harness knows no task '{name}'.{near}")
+            raise ConfigError(
+                f"lm-evaluation-harness knows no task '{name}'.{near} "
+                "'lm-eval ls tasks' lists them."
+            )
     return manager
 
 

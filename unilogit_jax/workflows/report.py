@@ -117,7 +117,7 @@ def make_report(run: RunFolder, experiment: Experiment, *, answers: bool = True)
     if not found:
         raise CheckpointError(
             f"{run.path} has measured no model yet, there is nothing to report: its status is "
-            f"'{run.status}'. Name a run of 'unilogit unlearn', or finish this one with --resume."
+            f"'{run.status}'. Go on with it: unilogit unlearn --resume {run.path}"
         )
     facts, robustness = RunFacts(run, experiment), read_robustness(run.path)
     rivals = [name for rival in experiment.compare if (name := method_label(rival)) in found]

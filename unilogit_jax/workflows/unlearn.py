@@ -83,8 +83,8 @@ def unlearn(
                 console=console,
                 last=stage == stages[-1][1],
             )
-            with console.stage(f"evaluating {column}"):
-                results.evaluations[column] = evaluator(params)
+            with console.stage(f"evaluating {column}") as progress:
+                results.evaluations[column] = evaluator(params, progress=progress.items)
                 note_weights(run, column, params)
         earlier = agreed(lambda: served_before(experiment))
         by_first(lambda: _enter(run, prepared, earlier))
@@ -139,15 +139,15 @@ def _start_and_gold(
     if start is None:
         rows = prepared.everything
         start = train_stage(prepared, TARGET, rows, start=None, seed=seed, run=run, console=console)
-    with console.stage("evaluating before"):
-        results.evaluations["before"] = evaluator(start)
+    with console.stage("evaluating before") as progress:
+        results.evaluations["before"] = evaluator(start, progress=progress.items)
         note_weights(run, "before", start)
     if experiment.eval.gold and prepared.retain is not None:
         # Another seed: gold shares nothing with the target but data and recipe.
         gold = train_stage(
             prepared, GOLD, prepared.retain, start=None, seed=seed + 1, run=run, console=console
         )
-        with console.stage("evaluating gold"):
-            results.evaluations["gold"] = evaluator(gold)
+        with console.stage("evaluating gold") as progress:
+            results.evaluations["gold"] = evaluator(gold, progress=progress.items)
             note_weights(run, "gold", gold)
     return start

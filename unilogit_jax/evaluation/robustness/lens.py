@@ -20,7 +20,7 @@ from unilogit_jax.types import Batch
 
 def make_lens(
     model: models.Decoder, *, batch_size: int, mesh: Mesh
-) -> Callable[[Any, Rows], Float[np.ndarray, " layers"]]:
+) -> Callable[..., Float[np.ndarray, " layers"]]:
     """Compiles one pass; the function it returns says what each layer holds of the rows' answers.
 
     p_l = mean over rows of exp(mean over the answer's tokens of log p_l(token)), where p_l =
@@ -56,8 +56,10 @@ def make_lens(
 
     run = make_pass(forward, batch_size=size, mesh=mesh)
 
-    def look(params: Any, rows: Rows) -> Float[np.ndarray, " layers"]:
-        (tokens,) = run(params, rows)
+    def look(
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+    ) -> Float[np.ndarray, " layers"]:
+        (tokens,) = run(params, rows, progress)
         means = np.stack([x.mean(axis=0, dtype=np.float64) for x in tokens])
         return np.array([metrics.probability(layer).mean() for layer in means.T])
 
