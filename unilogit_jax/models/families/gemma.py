@@ -5,7 +5,8 @@ from typing import Any
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA
-from unilogit_jax.models.hf_config import HfConfig, flag, number, read_rope, refuse, sizes
+from unilogit_jax.models.hf_config import read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, number, refuse
 from unilogit_jax.models.weight_map import Family
 
 
