@@ -39,7 +39,8 @@ def activation(hf: HfConfig, *keys: str, default: str) -> str:
     name = next((hf[key] for key in keys if hf.get(key) is not None), default)
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise WeightsError(
-            f"{keys[0]} = {name!r:.60} is not supported; known: {', '.join(map(repr, ACTIVATIONS))}."
+            f"{keys[0]} = {name!r:.60} is not supported; known: "
+            f"{', '.join(map(repr, ACTIVATIONS))}."
         )
     return ACTIVATIONS[name]
 

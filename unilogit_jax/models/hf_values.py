@@ -13,8 +13,15 @@ MOST_LAYERS = 10_000
 """What is done for each layer would otherwise be done without end."""
 
 
-def integer(hf: HfConfig, key: str, *, default: int | None = None, most: int = 2**31 - 1) -> int:
-    """A whole number of at most `most`.
+def integer(
+    hf: HfConfig,
+    key: str,
+    *,
+    default: int | None = None,
+    least: int | None = None,
+    most: int = 2**31 - 1,
+) -> int:
+    """A whole number from `least` to `most`.
 
     Raises:
       WeightsError: it is something else, or missing without a default.
@@ -24,6 +31,8 @@ def integer(hf: HfConfig, key: str, *, default: int | None = None, most: int = 2
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool):
         raise WeightsError(f"'{key}' must be a whole number, got {value!r:.60}.")
+    if least is not None and value < least:
+        raise WeightsError(f"'{key}' must be at least {least}, got {value!r:.60}.")
     if abs(value) > most:
         raise WeightsError(f"'{key}' must be at most {most}, got {value!r:.60}.")
     return value

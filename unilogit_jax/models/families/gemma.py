@@ -36,7 +36,7 @@ def common_fields(hf: HfConfig) -> dict[str, Any]:
         "norm_eps": number(hf, "rms_norm_eps", default=1e-6),
         "qkv_bias": bias,
         "out_bias": bias,
-        "embedding_scale": common["width"] ** 0.5,
+        "embedding_scale": max(0, common["width"]) ** 0.5,
         "tie_embeddings": flag(hf, "tie_word_embeddings", default=True),
     }
 
