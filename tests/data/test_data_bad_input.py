@@ -122,7 +122,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         with pytest.raises(DataError, match="is a folder or a device"):
             read_examples(tmp_path / name)
     for name in ("loop", "none", "none/none", "folder/x"):
-        with pytest.raises(DataError, match="not found|cannot be read") as caught:
+        with pytest.raises(DataError, match=r"not found|cannot be read") as caught:
             read_examples(tmp_path / name)
         assert f"'{name}'" not in str(caught.value)
     with pytest.raises(DataError, match="File name too long"):
