@@ -18,7 +18,7 @@ from unilogit_jax.run.shapes import Number
 class _Item(TypedDict):
     """An item as it is stored."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (pydantic's name)
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
     group: str
     question: str | None
     truth: str
