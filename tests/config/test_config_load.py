@@ -180,7 +180,7 @@ def test_keys_of_two_sections_with_the_same_name_are_no_repetition(write):
         (b"name: a\n---\nname: b\n", "line 2  not valid YAML: "),
         (b"? [a]\n: b\n", "line 1  not valid YAML: "),
         (b"name: a\nmodel: \x00\n", "line 2  not valid YAML: a control character"),
-        (b"name: !!int x\n", "file  not valid YAML: "),
+        (b"name: !!int x\n", "line 1  not valid YAML: tags"),
         (b"[" * 1000, "file  not valid YAML: nested too deeply"),
     ],
 )

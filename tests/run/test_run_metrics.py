@@ -72,7 +72,7 @@ def test_a_line_torn_by_a_crash_is_left_out_and_gone_after_a_resume(tmp_path):
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\nnot json\n{"step": 2}\n')
+    path.write_text('{"stage": "a", "step": 1}\nnot json\n{"step": 2}\n')
     with pytest.raises(CheckpointError, match="line 2 is damaged"):
         MetricsLog.read(path)
 

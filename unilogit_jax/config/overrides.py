@@ -12,6 +12,8 @@ from unilogit_jax.errors import ConfigError
 from unilogit_jax.methods import METHODS
 
 _NAME: KeyPath = ("method", "name")
+_DEEPEST = 8
+"""Keys below each other in an override; the schema has at most four."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> Applied:
 def _parse(text: str, applied: Applied) -> tuple[KeyPath, Any] | None:
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        applied.problems.append(f"'{text}' is not of the form key=value, such as unlearn.steps=60.")
+    if not equals or not all(path) or len(path) > _DEEPEST:
+        applied.problems.append(
+            f"'{text:.60}' is not of the form key=value, such as unlearn.steps=60."
+        )
         return None
     try:
         document = parse_yaml(value)

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from unilogit_jax.errors import ConfigError, suggest
+from unilogit_jax.errors import ConfigError, StorageError, suggest
 from unilogit_jax.paths import AnyPath, to_source
 
 
@@ -41,10 +41,18 @@ def find_config(source: str | AnyPath) -> AnyPath:
 
     """
     path, names = to_source(source), config_names()
-    if isinstance(path, Path):
-        path = path.expanduser()
-    if path.is_file():
-        return path
+    try:
+        if isinstance(path, Path):
+            path = path.expanduser()
+        if path.is_file():
+            return path
+    except StorageError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"there is no config file {str(path)!r:.80} "
+            f"({getattr(error, 'strerror', None) or error})."
+        ) from None
     if str(source) in names:
         return config_path(str(source))
     if path.is_dir():

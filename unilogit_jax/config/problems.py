@@ -32,6 +32,8 @@ _WANTS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+_MOST = 100
+"""Mistakes of a file that are looked into; each takes milliseconds."""
 OVERRIDE = sys.maxsize
 """Stands for the line of a value that an override set: sorted behind all lines."""
 
@@ -88,7 +90,10 @@ def problems_of(error: ValidationError, tree: dict[str, Any], origins: Origins) 
     """
     found: list[Problem] = []
     choices: dict[KeyPath, list[dict[str, Any]]] = {}
-    for entry in error.errors(include_url=False):
+    entries = error.errors(include_url=False)
+    if len(entries) > _MOST:
+        found.append(Problem(0, f"{len(entries)} mistakes, of which the first {_MOST} follow."))
+    for entry in entries[:_MOST]:
         path = tuple(str(part) for part in entry["loc"])
         if _is_choice(path, tree):
             choices.setdefault(path[:-1], []).append(dict(entry))

@@ -9,8 +9,10 @@ from unilogit_jax.config.consistency import problems_of
 from unilogit_jax.config.method_field import MethodConfig
 from unilogit_jax.methods import Method, Unilogit
 
-Count = Annotated[StrictInt, Field(ge=1)]
-Seed = Annotated[StrictInt, Field(ge=0)]
+# Far above what is meant; larger ones overflow in the arithmetic behind.
+Count = Annotated[StrictInt, Field(ge=1, le=10**9)]
+Size = Annotated[StrictInt, Field(ge=-(10**9), le=10**9)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -113,7 +115,7 @@ class Training(_Section):
     """Passes over the rows (of the forget set, when unlearning)."""
     batch_size: Count = 32
     """Rows per update (forget rows, when unlearning)."""
-    retain_ratio: NonNegative = 1.0
+    retain_ratio: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Retain rows per forget row, when unlearning."""
     retain_sampling: Literal["cycled", "drawn"] = "cycled"
     """Go through the retain rows pass by pass, or draw them anew for every update."""
@@ -166,11 +168,11 @@ class Lora(_Section):
 class Mesh(_Section):
     """Sizes of the device mesh; one of them may be -1, all devices that remain."""
 
-    data: StrictInt = 1
+    data: Size = 1
     """Copies of the weights, rows divided among them."""
-    fsdp: StrictInt = -1
+    fsdp: Size = -1
     """Weights and rows divided."""
-    tensor: StrictInt = 1
+    tensor: Size = 1
     """Weights divided within layers."""
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """YAML that remembers the line of every key and refuses what YAML would swallow silently."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,6 +18,12 @@ KeyPath = tuple[str, ...]
 
 _STRING = "tag:yaml.org,2002:str"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+LARGEST = 1_000_000
+"""Bytes of a file; what is larger is no configuration, and would be read for minutes."""
+_LONGEST = 100
+"""Characters of a number; longer ones are no settings, and some take long to convert."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ def read_yaml(path: AnyPath) -> Document:
 
     """
     try:
+        if isinstance(path, Path) and (size := path.stat().st_size) > LARGEST:
+            raise ConfigError(
+                f"config error in {path}: the file has {size:,} bytes; a configuration has at most "
+                f"{LARGEST:,}."
+            )
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -73,7 +86,7 @@ def read_yaml(path: AnyPath) -> Document:
 
 
 def parse_yaml(text: str) -> Document:
-    """Reads YAML text: plain values only, keys as text, dates as text, no anchors.
+    """Reads YAML text: plain values only, keys as text, dates as text, no anchors and no tags.
 
     Raises:
       YamlError: with the line and the problem.
@@ -97,14 +110,17 @@ def parse_yaml(text: str) -> Document:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(line, "not valid YAML: a control character") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise YamlError(None, f"not valid YAML: {error}") from None
     except RecursionError:
         raise YamlError(None, "not valid YAML: nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only. Dates stay text; aliases are refused: a file means what it shows."""
+    """Plain values only. Dates stay text; aliases and tags are refused: a file means what it shows.
+
+    PyYAML's own errors for values that do not fit their tag are of many kinds.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (a class attribute of the parent)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
@@ -117,11 +133,18 @@ class _Loader(yaml.SafeLoader):
             raise ComposerError(
                 None, None, "anchors (& and *) are not read here, write the value out", mark
             )
+        event = self.peek_event()
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise ComposerError(
+                None, None, f"tags such as {tag[:40]!r} are not read here", event.start_mark
+            )
         return super().compose_node(parent, index)
 
 
 def _scan(node: yaml.Node, path: KeyPath, document: Document) -> None:
     """Notes lines and repeated keys, and makes keys text (else `no:` would be the key False)."""
+    if isinstance(node, yaml.ScalarNode):
+        _check_scalar(node)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             document.lines[(*path, str(index))] = item.start_mark.line + 1
@@ -133,11 +156,21 @@ def _scan(node: yaml.Node, path: KeyPath, document: Document) -> None:
         if not isinstance(key, yaml.ScalarNode):
             continue
         key.tag = _STRING
+        _check_scalar(key)
         here, line = (*path, key.value), key.start_mark.line + 1
         if key.value in first:
             document.repeated.append((here, line, first[key.value]))
         first[key.value] = document.lines[here] = line
         _scan(value, here, document)
+
+
+def _check_scalar(node: yaml.ScalarNode) -> None:
+    """Refuses what nothing behind can take: characters that no file holds, endless numbers."""
+    line, text = node.start_mark.line + 1, node.value
+    if odd := re.search("[\\0\\ud800-\\udfff]", text):
+        raise YamlError(line, f"not valid YAML: the character {odd[0]!r} in a text")
+    if node.tag in _NUMBERS and len(text) > _LONGEST:
+        raise YamlError(line, f"not valid YAML: a number of {len(text)} characters")
 
 
 def _readable(error: yaml.MarkedYAMLError) -> str:

@@ -6,8 +6,8 @@ import gzip
 import io
 import json
 import re
-import tempfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from unilogit_jax.data.examples import Example
 from unilogit_jax.data.hub import as_hub_set, read_hub_rows
 from unilogit_jax.errors import DataError, StorageError, suggest
 from unilogit_jax.paths import AnyPath, to_source
+from unilogit_jax.urls import one_line
 
 EXPECTED = 'one of {"question": ..., "answer": ...}, {"messages": [...]} or {"text": ...}'
 
@@ -151,14 +152,27 @@ def _is_local(path: str) -> bool:
 
 def _found(path: str | AnyPath) -> AnyPath:
     path = to_source(path)
-    if not path.is_file():
+    try:
+        if path.is_file():
+            return path
+        if path.exists():
+            raise DataError(f"{path} is a folder or a device: name a file of rows.")
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"data file not found: {path}.{suggest(path.name, siblings)}")
-    return path
+    except StorageError:
+        raise
+    except OSError as error:
+        raise DataError(f"{str(path)!r:.80} cannot be read: {error.strerror}.") from None
+    near = suggest(path.name, {*siblings} - {path.name})
+    raise DataError(f"data file not found: {path}.{near}")
 
 
 def _text(path: AnyPath) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except StorageError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)
@@ -174,50 +188,72 @@ def _text(path: AnyPath) -> str:
 
 def _read_list(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        rows = json.loads(text)
+        rows = _parsed(text, str(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     return [(f"{path}[{i}]", _mapping(row, f"{path}, item {i}")) for i, row in enumerate(rows)]
 
 
 def _read_csv(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    # Strict: a quote that is never closed would swallow all rows behind it.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    longest = csv.field_size_limit(len(text))
     try:
+        names = Counter(name for name in reader.fieldnames or () if name)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise DataError(f"{path}: the column '{twice[0]}' is there twice; keep one of them.")
         # Surplus cells come under None, absent ones as None.
         rows = [(reader.line_num, {k: v for k, v in row.items() if k and v}) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num} cannot be read as CSV: {error}.") from error
+    finally:
+        csv.field_size_limit(longest)
     return [(f"{path}:{line}", row) for line, row in rows]
 
 
 def _read_parquet(path: AnyPath) -> list[tuple[str, dict[str, Any]]]:
-    import datasets
+    import pyarrow.parquet
 
     try:
-        if isinstance(path, Path):
-            table = datasets.Dataset.from_parquet(str(path))
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                local = Path(folder) / path.name
-                local.write_bytes(path.read_bytes())
-                # In memory: the file is gone before its rows are read.
-                table = datasets.Dataset.from_parquet(
-                    str(local), cache_dir=folder, keep_in_memory=True
-                )
+        # A path would also be searched for values of columns, as in year=2024/rows.parquet.
+        file = path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+        with file:
+            table = pyarrow.parquet.read_table(file).to_pylist()
     except StorageError:
         raise
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from error
-    return [(f"{path}, row {i}", dict(row)) for i, row in enumerate(table, start=1)]
+    except Exception as error:  # pyarrow has many kinds
+        raise DataError(f"{path} cannot be read as parquet: {one_line(error)}.") from error
+    return [(f"{path}, row {i}", row) for i, row in enumerate(table, start=1)]
 
 
 def _json(line: str, where: str) -> dict[str, Any]:
     try:
-        return _mapping(json.loads(line), where)
+        return _mapping(_parsed(line, where), where)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: not valid JSON ({error.msg}, column {error.colno}); expected {EXPECTED}."
         ) from error
+
+
+def _parsed(text: str, where: str) -> Any:
+    """What JSON text holds."""
+    try:
+        value = json.loads(text)
+        # Escapes can write half a character, which no tokenizer takes.
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(
+            f"{where}: a text holds half a character, {half!r}: write characters whole."
+        ) from None
+    except RecursionError:
+        raise DataError(f"{where}: nested too deeply; expected {EXPECTED}.") from None
+    except ValueError:
+        raise DataError(f"{where}: a number of more digits than can be read.") from None
+    return value
 
 
 def _mapping(row: Any, where: str) -> dict[str, Any]:

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads values of a config.json in the dialects of transformers 4.x and 5.x."""
+"""Reads sizes and rotary positions of a config.json in the dialects of transformers 4.x and 5.x."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from unilogit_jax.errors import WeightsError
+from unilogit_jax.models.hf_values import (
+    HfConfig,
+    flag,
+    integer,
+    layer_count,
+    number,
+    positive,
+    section,
+)
 from unilogit_jax.models.rope import ROPE_KINDS, Rope
-
-HfConfig = Mapping[str, Any]
-"""A parsed config.json. A missing key means the family's own default, which each reader gives."""
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -23,52 +29,6 @@ ACTIVATIONS = {
 """Name in a file -> ours."""
 
 
-def integer(hf: HfConfig, key: str, *, default: int | None = None) -> int:
-    """A whole number.
-
-    Raises:
-      WeightsError: it is something else, or missing without a default.
-
-    """
-    value = hf.get(key)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise WeightsError(f"'{key}' must be a whole number, got {value!r}.")
-    return value
-
-
-def number(hf: HfConfig, key: str, *, default: float | None = None) -> float:
-    """A number.
-
-    Raises:
-      WeightsError: it is something else, or missing without a default.
-
-    """
-    value = hf.get(key)
-    value = default if value is None else value
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise WeightsError(f"'{key}' must be a number, got {value!r}.")
-    return float(value)
-
-
-def flag(hf: HfConfig, key: str, *, default: bool = False) -> bool:
-    """True or false."""
-    value = hf.get(key)
-    return default if value is None else bool(value)
-
-
-def refuse(hf: HfConfig, key: str, *, wanted: Any) -> None:
-    """Refuses a feature that is not there: the key may be missing, null or `wanted`.
-
-    Raises:
-      WeightsError: it has another value.
-
-    """
-    value = hf.get(key)
-    if value is not None and value != wanted:
-        raise WeightsError(f"{key} = {value!r} is not supported; known: {wanted!r}.")
-
-
 def activation(hf: HfConfig, *keys: str, default: str) -> str:
     """The activation function, under the first of the keys that is there.
 
@@ -77,9 +37,10 @@ def activation(hf: HfConfig, *keys: str, default: str) -> str:
 
     """
     name = next((hf[key] for key in keys if hf.get(key) is not None), default)
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise WeightsError(
-            f"{keys[0]} = {name!r} is not supported; known: {', '.join(map(repr, ACTIVATIONS))}."
+            f"{keys[0]} = {name!r:.60} is not supported; known: "
+            f"{', '.join(map(repr, ACTIVATIONS))}."
         )
     return ACTIVATIONS[name]
 
@@ -97,7 +58,7 @@ def sizes(hf: HfConfig, *, head_dim: int | None = None) -> dict[str, Any]:
     return {
         "vocab_size": integer(hf, "vocab_size"),
         "width": width,
-        "layers": integer(hf, "num_hidden_layers"),
+        "layers": layer_count(hf, "num_hidden_layers"),
         "heads": heads,
         "kv_heads": integer(hf, "num_key_value_heads", default=heads),
         "head_dim": integer(hf, "head_dim", default=head_dim),
@@ -118,11 +79,13 @@ def local_layers(hf: HfConfig, layers: int, rule: tuple[bool, ...]) -> tuple[boo
     if kinds is None:
         return rule
     known = {"full_attention": False, "sliding_attention": True}
-    unknown = [kind for kind in kinds if kind not in known]
+    if not isinstance(kinds, list):
+        raise WeightsError(f"layer_types must be a list, got {kinds!r:.60}.")
+    unknown = [kind for kind in kinds if not isinstance(kind, str) or kind not in known]
     if unknown or len(kinds) != layers:
         raise WeightsError(
             f"layer_types must name one of {', '.join(known)} for each of {layers} layers, "
-            f"got {unknown[0] if unknown else len(kinds)!r}."
+            f"got {unknown[0] if unknown else len(kinds)!r:.60}."
         )
     return tuple(known[kind] for kind in kinds)
 
@@ -149,9 +112,12 @@ def read_rope(
 
     """
     kind, fields = _rope_fields(hf, layer_type)
-    kind = {"su": "longrope", **(renamed or {})}.get(kind, kind)
+    if isinstance(kind, str):
+        kind = {"su": "longrope", **(renamed or {})}.get(kind, kind)
     if kind not in ROPE_KINDS:
-        raise WeightsError(f"rope type '{kind}' is not supported; known: {', '.join(ROPE_KINDS)}.")
+        raise WeightsError(
+            f"rope type '{kind!s:.60}' is not supported; known: {', '.join(ROPE_KINDS)}."
+        )
     both = {**hf, **fields}
     common: dict[str, Any] = {
         "kind": kind,
@@ -163,7 +129,7 @@ def read_rope(
 
 def _rope_fields(hf: HfConfig, layer_type: str) -> tuple[Any, HfConfig]:
     """The kind of rotary positions as the file calls it, and what goes with it."""
-    fields = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
+    fields = {**section(hf, "rope_scaling"), **section(hf, "rope_parameters")}
     if isinstance(fields.get(layer_type), Mapping):
         fields = dict(fields[layer_type])
     return fields.get("rope_type", fields.get("type", "default")), fields
@@ -193,18 +159,18 @@ def _llama3(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
 def _yarn(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
     original = _original_length(fields, hf)
     factor = _factor(fields, hf, original)
-    scale = fields.get("attention_factor")
-    if scale is None:
-        pair = fields.get("mscale"), fields.get("mscale_all_dim")
-        scale = _mscale(factor, 1.0)
-        if pair[0] and pair[1]:
-            scale = _mscale(factor, pair[0]) / _mscale(factor, pair[1])
+    mscale, over = (number(fields, key, default=0.0) for key in ("mscale", "mscale_all_dim"))
+    if min(mscale, over) < 0:
+        raise WeightsError(f"mscale and mscale_all_dim must not be negative: {mscale}, {over}.")
+    scale = _mscale(factor, 1.0)
+    if mscale and over:
+        scale = _mscale(factor, mscale) / _mscale(factor, over)
     return {
         "factor": factor,
         "original_max_length": original,
-        "attention_factor": float(scale),
-        "beta_fast": float(fields.get("beta_fast") or 32.0),
-        "beta_slow": float(fields.get("beta_slow") or 1.0),
+        "attention_factor": number(fields, "attention_factor", default=scale),
+        "beta_fast": number(fields, "beta_fast", default=0.0) or 32.0,
+        "beta_slow": number(fields, "beta_slow", default=0.0) or 1.0,
         "truncate": flag(fields, "truncate", default=True),
     }
 
@@ -212,16 +178,16 @@ def _yarn(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
 def _longrope(fields: HfConfig, hf: HfConfig) -> dict[str, Any]:
     original = _original_length(fields, hf)
     factor = _factor(fields, hf, original)
-    scale = fields.get("attention_factor")
-    if scale is None:
-        scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    scale = 1.0
+    if factor > 1 and original > 1:
+        scale = math.sqrt(1 + math.log(factor) / math.log(original))
     _need(fields, "longrope", "short_factor", "long_factor")
     return {
         "factor": factor,
         "original_max_length": original,
-        "attention_factor": float(scale),
-        "short_factors": tuple(map(float, fields["short_factor"])),
-        "long_factors": tuple(map(float, fields["long_factor"])),
+        "attention_factor": number(fields, "attention_factor", default=scale),
+        "short_factors": _numbers(fields, "short_factor"),
+        "long_factors": _numbers(fields, "long_factor"),
     }
 
 
@@ -232,22 +198,32 @@ _KIND_FIELDS = {
     "yarn": _yarn,
     "longrope": _longrope,
 }
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def _mscale(factor: float, weight: float) -> float:
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
+def _numbers(fields: HfConfig, key: str) -> tuple[float, ...]:
+    """A list of positive numbers."""
+    values = fields[key]
+    if not isinstance(values, list):
+        raise WeightsError(f"'{key}' must be a list of numbers, got {values!r:.60}.")
+    return tuple(positive({key: value}, key, default=0.0) for value in values)
+
+
 def _factor(fields: HfConfig, hf: HfConfig, original: int) -> float:
-    factor = fields.get("factor")
-    return _longest_position(hf) / original if factor is None else float(factor)
+    return number(fields, "factor", default=_longest_position(hf) / original)
 
 
 def _original_length(fields: HfConfig, hf: HfConfig) -> int:
     """The length trained at first; where a file has it at the top level, that one counts."""
-    key = "original_max_position_embeddings"
-    top = {key: hf[key]} if hf.get(key) else {}
-    return integer({**fields, **top}, key, default=_longest_position(hf))
+    top = {_ORIGINAL: hf[_ORIGINAL]} if hf.get(_ORIGINAL) else {}
+    length = integer({**fields, **top}, _ORIGINAL, default=_longest_position(hf))
+    if length < 1:
+        raise WeightsError(f"'{_ORIGINAL}' must be larger than 0, got {length}.")
+    return length
 
 
 def _longest_position(hf: HfConfig) -> int:
@@ -261,7 +237,8 @@ def _longest_text(hf: HfConfig) -> int:
     if kind not in ("linear", "dynamic", "yarn") or fields.get("factor") is None:
         return longest
     trained = _original_length(fields, hf) if kind == "yarn" else longest
-    return max(longest, int(trained * number(fields, "factor")))
+    scaled = int(trained * number(fields, "factor"))
+    return integer({"length of texts": max(longest, scaled)}, "length of texts")
 
 
 def _need(fields: HfConfig, kind: str, *names: str) -> None:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.models.checks import check_name, check_positive
 
+WIDEST = 65536
+"""Entries of a head; tables of angles are made for as many."""
 ROPE_KINDS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 
 
@@ -66,7 +68,14 @@ class Rope:
           ConfigError: they cannot.
 
         """
+        if head_dim > WIDEST:
+            raise ConfigError(f"heads have at most {WIDEST} entries, head_dim is {head_dim}.")
         width = self.width(head_dim)
+        if not 0 < width <= head_dim:
+            raise ConfigError(
+                f"rotary positions turn {width} of {head_dim} entries of a head: rope.fraction is "
+                f"{self.fraction}."
+            )
         if width % 2:
             raise ConfigError(
                 f"head_dim must be even for rotary positions, got {head_dim} "

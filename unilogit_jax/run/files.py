@@ -79,18 +79,57 @@ def write_json(path: AnyPath, obj: Any) -> None:
     )
 
 
-def read_json(path: AnyPath) -> Any:
+def read_json(path: AnyPath, kind: Any = None) -> Any:
     """Reads a JSON file.
 
     Args:
       path: the file.
+      kind: the type of what it has to hold, such as one of `run.shapes`; None: anything.
 
     Returns:
       What it holds.
 
     Raises:
-      CheckpointError: the file is missing, unreadable or no JSON.
+      CheckpointError: the file is missing, unreadable, no JSON, or holds something else.
     """
+    value = _parsed(path)
+    return value if kind is None else checked(value, kind, path)
+
+
+def read_numbers(path: AnyPath) -> dict[str, float | None]:
+    """The numbers of a summary.json by their names, which have a dot, such as after.forget_nll.
+
+    Raises:
+      CheckpointError: as `read_json`.
+
+    """
+    from unilogit_jax.run.shapes import Number
+
+    tree = read_json(path, dict[str, Any])
+    return checked({k: x for k, x in tree.items() if "." in k}, dict[str, Number], path)
+
+
+def checked(value: Any, kind: Any, path: AnyPath) -> Any:
+    """A value out of JSON, as it is.
+
+    Raises:
+      CheckpointError: it is not of the kind; the message names the file and the place in it.
+
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise CheckpointError(
+            f"{path} is damaged at {place!r:.80} ({first['msg']}). Delete it and make it again."
+        ) from None
+    return value
+
+
+def _parsed(path: AnyPath) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,7 +140,7 @@ def read_json(path: AnyPath) -> Any:
         raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged, it is no JSON ({error}). Delete it and make it again."
         ) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import read_json, write_json
+from unilogit_jax.run.shapes import Served
 
 LEDGER = "ledger.json"
 """In the run folder."""
@@ -16,6 +17,9 @@ LEDGER = "ledger.json"
 def read_ledger(run: AnyPath) -> list[dict[str, Any]]:
     """The requests that a run has served, oldest first; none if it has no ledger.
 
+    Raises:
+      CheckpointError: it is damaged.
+
     Example:
       >>> from pathlib import Path
       >>> read_ledger(Path("no-such-run"))
@@ -23,7 +27,7 @@ def read_ledger(run: AnyPath) -> list[dict[str, Any]]:
 
     """
     path = run / LEDGER
-    return read_json(path) if path.is_file() else []
+    return read_json(path, list[Served]) if path.is_file() else []
 
 
 def write_ledger(

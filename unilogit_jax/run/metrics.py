@@ -105,17 +105,32 @@ class MetricsLog:
         """
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Split on the newline alone: other Unicode line ends occur inside strings.
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
-            if isinstance(row, dict):
+            if _is_row(row):
                 rows.append(row)
             elif number < len(lines):
                 raise CheckpointError(
                     f"{path} line {number} is damaged: {line[:60]!r}. Delete that line."
                 )
         return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether something is what `write` writes."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("stage"), str)
+        and isinstance(row.get("step"), int)
+        and all(
+            value is None or isinstance(value, int | float)
+            for name, value in row.items()
+            if name not in ("stage", "non_finite")
+        )
+    )

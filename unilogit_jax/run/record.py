@@ -9,6 +9,7 @@ from typing import Any
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import read_json, write_json
+from unilogit_jax.run.shapes import Record
 
 RECORD = "record.json"
 """In the run folder."""
@@ -17,6 +18,9 @@ RECORD = "record.json"
 def read_record(run: AnyPath) -> dict[str, dict[str, Any]]:
     """The sections of a run's record; none if it has no record.
 
+    Raises:
+      CheckpointError: it is damaged.
+
     Example:
       >>> from pathlib import Path
       >>> read_record(Path("no-such-run"))
@@ -24,7 +28,7 @@ def read_record(run: AnyPath) -> dict[str, dict[str, Any]]:
 
     """
     path = run / RECORD
-    return read_json(path) if path.is_file() else {}
+    return read_json(path, Record) if path.is_file() else {}
 
 
 def note(run: AnyPath, section: str, **facts: Any) -> None:

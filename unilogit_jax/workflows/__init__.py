@@ -4,6 +4,7 @@
 from unilogit_jax.hosts import agreed
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, read_json
+from unilogit_jax.run.shapes import Env
 from unilogit_jax.workflows._continue import continued
 from unilogit_jax.workflows._runs import open_run
 from unilogit_jax.workflows.attack import attack
@@ -61,7 +62,7 @@ def resume(
     if agreed(lambda: is_sweep(path)):
         return resume_sweep(path, console=console)
     run, experiment = open_run(path)
-    verb = agreed(lambda: read_json(run.env).get("verb") if run.env.is_file() else "unlearn")
+    verb = agreed(lambda: read_json(run.env, Env).get("verb") if run.env.is_file() else "unlearn")
     start = finetune if verb == "finetune" else unlearn
     if profile:
         output = experiment.output.model_copy(update={"profile": True})

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model card of an exported run: what was unlearned, how, and with which scores."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from unilogit_jax import __version__
 from unilogit_jax.config import Experiment, dump_config, method_label
 from unilogit_jax.evaluation import MEANINGS
-from unilogit_jax.run import RunFolder, read_json
+from unilogit_jax.run import RunFolder
+from unilogit_jax.run.files import read_numbers
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN, column_of
 
 
@@ -58,7 +58,7 @@ def _what(experiment: Experiment, stage: str) -> str:
 def _scores(run: RunFolder, stage: str) -> str:
     if not run.summary.is_file():
         return ""
-    summary: Mapping[str, Any] = read_json(run.summary)
+    summary = read_numbers(run.summary)
     mine = column_of(stage)
     columns = list(dict.fromkeys(["before", mine, "gold"]))
     columns = [c for c in columns if any(key.startswith(f"{c}.") for key in summary)]

@@ -7,7 +7,8 @@ from typing import Any
 
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath
-from unilogit_jax.run import Console, read_json
+from unilogit_jax.run import Console, read_json, shapes
+from unilogit_jax.run.files import checked
 
 _POINTS = 9
 """At most so many points of a curve are printed."""
@@ -64,9 +65,9 @@ def read_page(file: AnyPath) -> Page:
     """
     empty = {"rows": [], "curves": [], "settings": {}}
     page = read_json(file) if file.is_file() else empty
-    if not isinstance(page, dict) or page.keys() != empty.keys():
-        raise CheckpointError(f"{file} holds no attacks. Name another place with --out.")
-    return page
+    if isinstance(page, dict) and page.keys() == empty.keys():
+        return checked(page, shapes.Page, file)
+    raise CheckpointError(f"{file} holds no attacks. Name another place with --out.")
 
 
 def enter(page: Page, attack: str, found: Found, settings: Mapping[str, Any]) -> Page:

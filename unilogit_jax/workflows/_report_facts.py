@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The facts of a report: request, model, method, cost and provenance, out of a run's own files."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from unilogit_jax.config import Experiment, method_label, method_name
 from unilogit_jax.config.method_card import method_card
 from unilogit_jax.methods import Method
 from unilogit_jax.run import Facts, MetricsLog, RunFolder, StageCost, read_json
+from unilogit_jax.run.files import read_numbers
 from unilogit_jax.run.ledger import read_ledger
 from unilogit_jax.run.record import read_record
-from unilogit_jax.workflows._runs import MODEL_FILE
+from unilogit_jax.run.shapes import Env
+from unilogit_jax.workflows._runs import MODEL_FILE, load_decoder_config
 
 Rows = list[tuple[str, str]]
 
@@ -43,7 +46,7 @@ class RunFacts:
     @cached_property
     def env(self) -> dict[str, Any]:
         """Versions, command line, times."""
-        return read_json(self.run.env) if self.run.env.is_file() else {}
+        return read_json(self.run.env, Env) if self.run.env.is_file() else {}
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -56,9 +59,9 @@ class RunFacts:
         return read_ledger(self.run.path)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, float | None]:
         """The final numbers and seconds."""
-        return read_json(self.run.summary) if self.run.summary.is_file() else {}
+        return read_numbers(self.run.summary) if self.run.summary.is_file() else {}
 
     @property
     def finetuned(self) -> bool:
@@ -101,7 +104,7 @@ class RunFacts:
         if "parameters" in noted:
             rows.append(("parameters", f"{noted['parameters']:,}"))
         if (self.run.path / MODEL_FILE).is_file():
-            shape = read_json(self.run.path / MODEL_FILE)
+            shape = dataclasses.asdict(load_decoder_config(self.run))
             rows.append(
                 (
                     "shape",

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from unilogit_jax import models
 from unilogit_jax.config import Experiment, load_config
 from unilogit_jax.data import Tokenizer
-from unilogit_jax.errors import CheckpointError, suggest
+from unilogit_jax.errors import CheckpointError, ConfigError, suggest
 from unilogit_jax.hosts import agreed, check_shared
 from unilogit_jax.paths import WRITTEN, AnyPath, Remote, to_source, upload_folder
 from unilogit_jax.run import RunFolder, read_json, write_json
@@ -74,6 +74,8 @@ def write_model(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
 
 def stages_of(run: RunFolder) -> list[str]:
     """Stages that have a checkpoint, in the order target, gold, unlearn, others."""
+    if not run.checkpoints.is_dir():
+        return []
     names = [folder.name for folder in run.checkpoints.iterdir() if steps_in(folder)]
     names = [name for name in names if not name.endswith((ADAPTERS, TRAINED, REINFORCED, BEST))]
     order = {TARGET: 0, GOLD: 1, UNLEARN: 2}
@@ -156,8 +158,17 @@ def load_checkpoint(
 
 
 def load_decoder_config(run: RunFolder) -> models.DecoderConfig:
-    """The shape of a run's models."""
-    config = models.DecoderConfig.from_dict(read_json(run.path / MODEL_FILE))
+    """The shape of a run's models.
+
+    Raises:
+      CheckpointError: the file that holds it is damaged.
+
+    """
+    path = run.path / MODEL_FILE
+    try:
+        config = models.DecoderConfig.from_dict(read_json(path, dict[str, Any]))
+    except (TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged, it holds no shape of a model: {error}") from None
     # The kernel of attention is a choice of the machine that the run was made on.
     return dataclasses.replace(config, attention="auto")
 

@@ -3,11 +3,46 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
+
+from pydantic import FiniteFloat
+from typing_extensions import TypedDict
 
 from unilogit_jax.evaluation import Evaluation
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import read_json, write_json
+from unilogit_jax.run.files import checked
+from unilogit_jax.run.shapes import Number
+
+
+class _Item(TypedDict):
+    """An item as it is stored."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
+    group: str
+    question: str | None
+    truth: str
+    answer: str | None
+    nll: Number
+    correct_nll: Number
+    wrong_nll: list[Number]
+    exact: bool
+    rouge_l: FiniteFloat
+    malformed: bool
+    kind: str
+    name: str
+    others: list[str]
+    scores: dict[str, Number]
+    tokens: int | None
+    wrong_tokens: list[int]
+
+
+class _File(TypedDict):
+    """eval/after.json and the like."""
+
+    suite: NotRequired[str]
+    summary: dict[str, Number]
+    items: list[_Item]
 
 
 class Stored(NamedTuple):
@@ -30,18 +65,23 @@ def read_evaluation(path: AnyPath) -> Stored:
       CheckpointError: the file is missing or damaged.
 
     """
-    return _stored(read_json(path))
+    return _stored(read_json(path, _File))
 
 
 def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
-    """Column -> evaluation, of every model that the folder `eval` has items of."""
+    """Column -> evaluation, of every model that the folder `eval` has items of.
+
+    Raises:
+      CheckpointError: a file is damaged.
+
+    """
     found: dict[str, Stored] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         # Logs are called after.TOFU_EVAL.json; lm_eval.json has no items.
         if path.suffix == ".json" and "." not in path.stem:
             stored = read_json(path)
             if isinstance(stored, dict) and "items" in stored:
-                found[path.stem] = _stored(stored)
+                found[path.stem] = _stored(checked(stored, _File, path))
 
     return found
 

@@ -11,6 +11,8 @@ from unilogit_jax.config import Experiment
 from unilogit_jax.evaluation import MEANINGS, make_scorer
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.run import Console, RunFolder, read_json, write_json
+from unilogit_jax.run.files import read_numbers
+from unilogit_jax.run.shapes import Requests
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._prepare import from_weights
 from unilogit_jax.workflows._results import metric_rows
@@ -53,7 +55,7 @@ def measure(
       console: where to print.
 
     """
-    record = agreed(lambda: read_json(folder.path / RECORD))
+    record = agreed(lambda: read_json(folder.path / RECORD, Requests))
     if len(record["probability"]) > after:
         return
     mesh = make_mesh(**experiment.mesh.model_dump())
@@ -78,7 +80,7 @@ def tell(folder: RunFolder, console: Console, requests: Sequence[str]) -> None:
     The panels are those that the request at hand was measured on: all the same in a benchmark that
     has its own, and about each request's rows in own files.
     """
-    record = agreed(lambda: read_json(folder.path / RECORD))
+    record = agreed(lambda: read_json(folder.path / RECORD, Requests))
     columns: dict[str, dict[str, float]] = {}
     for number, values in enumerate(record["probability"]):
         found = {_key(k): value for k, value in enumerate(values, start=1)}
@@ -105,6 +107,6 @@ def _panels(folder: RunFolder, number: int) -> dict[str, float]:
     """What a request's run measured at its end, or the first one at its beginning."""
     run = RunFolder.open(folder.path / request_folder(max(number, 1)))
     side = "after." if number else "before."
-    summary = agreed(lambda: read_json(run.summary))
+    summary = agreed(lambda: read_numbers(run.summary))
     values = {name.removeprefix(side): x for name, x in summary.items() if name.startswith(side)}
     return {name: x for name, x in values.items() if name in MEANINGS}

@@ -7,6 +7,7 @@ from unilogit_jax.config import Loaded, read_config
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, read_json, write_json
+from unilogit_jax.run.shapes import Requests
 from unilogit_jax.workflows._continue import start_from
 from unilogit_jax.workflows._nested import run_at
 from unilogit_jax.workflows._requests import check_requests, request_words
@@ -91,7 +92,7 @@ def _whole(source: AnyPath | str, requests: Sequence[str], overrides: Sequence[s
 
 def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> RunFolder:
     """Does what is still to do."""
-    requests: list[str] = agreed(lambda: read_json(folder.path / RECORD))["requests"]
+    requests: list[str] = agreed(lambda: read_json(folder.path / RECORD, Requests))["requests"]
 
     def read(begin: Sequence[str], request: str | None = None) -> Loaded:
         words = () if request is None else request_words(request)

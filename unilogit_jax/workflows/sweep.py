@@ -12,6 +12,7 @@ from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, plot_front, read_json, write_json
+from unilogit_jax.run.shapes import Sweep
 from unilogit_jax.workflows._beside import start_key
 from unilogit_jax.workflows._grid import combinations
 from unilogit_jax.workflows._nested import run_at
@@ -117,7 +118,7 @@ def _check(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Seque
 
 def _serve(folder: RunFolder, console: Console) -> RunFolder:
     """Does what is still to do."""
-    record = agreed(lambda: read_json(folder.path / RECORD))
+    record = agreed(lambda: read_json(folder.path / RECORD, Sweep))
     runs: list[list[str]] = record["runs"]
     with true_status(folder, console):
         console.title(f"unilogit · sweep · {len(runs)} runs")

@@ -5,7 +5,8 @@ from typing import Any
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA
-from unilogit_jax.models.hf_config import HfConfig, flag, number, read_rope, refuse, sizes
+from unilogit_jax.models.hf_config import read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, number, refuse
 from unilogit_jax.models.weight_map import Family
 
 
@@ -35,7 +36,7 @@ def common_fields(hf: HfConfig) -> dict[str, Any]:
         "norm_eps": number(hf, "rms_norm_eps", default=1e-6),
         "qkv_bias": bias,
         "out_bias": bias,
-        "embedding_scale": common["width"] ** 0.5,
+        "embedding_scale": max(0, common["width"]) ** 0.5,
         "tie_embeddings": flag(hf, "tie_word_embeddings", default=True),
     }
 

@@ -6,14 +6,8 @@ from typing import Any
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import ATTENTION, ENDS, LAYER, MLP
 from unilogit_jax.models.families.gemma import common_fields
-from unilogit_jax.models.hf_config import (
-    HfConfig,
-    activation,
-    integer,
-    local_layers,
-    number,
-    read_rope,
-)
+from unilogit_jax.models.hf_config import activation, local_layers, read_rope
+from unilogit_jax.models.hf_values import HfConfig, integer, layer_count, number, positive
 from unilogit_jax.models.weight_map import Family, Fused
 
 DEFAULTS = {
@@ -37,7 +31,7 @@ SANDWICH: dict[str, str | Fused] = {
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Gemma 2 config.json."""
     hf = {**DEFAULTS, **hf}
-    layers = integer(hf, "num_hidden_layers")
+    layers = layer_count(hf, "num_hidden_layers")
     rule = tuple(i % 2 == 0 for i in range(layers))
     return DecoderConfig(
         **sandwich_fields(hf, local_layers(hf, layers, rule)),
@@ -52,7 +46,7 @@ def sandwich_fields(hf: HfConfig, local: tuple[bool, ...]) -> dict[str, Any]:
         **common_fields(hf),
         "activation": activation(hf, "hidden_activation", default="gelu_pytorch_tanh"),
         "block": "sandwich",
-        "attention_scale": number(hf, "query_pre_attn_scalar", default=256.0) ** -0.5,
+        "attention_scale": positive(hf, "query_pre_attn_scalar", default=256.0) ** -0.5,
         "attention_softcap": _cap(hf, "attn_logit_softcapping"),
         "final_softcap": _cap(hf, "final_logit_softcapping"),
         "window": integer(hf, "sliding_window", default=4096),

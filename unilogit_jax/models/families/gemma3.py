@@ -9,7 +9,8 @@ from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import QK_NORMS
 from unilogit_jax.models.families.gemma2 import SANDWICH, sandwich_fields
-from unilogit_jax.models.hf_config import HfConfig, integer, local_layers, read_rope
+from unilogit_jax.models.hf_config import local_layers, read_rope
+from unilogit_jax.models.hf_values import HfConfig, integer, layer_count, section
 from unilogit_jax.models.weight_map import Family
 
 DEFAULTS = {
@@ -30,10 +31,10 @@ OUTER = ("dtype", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id")
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a Gemma 3 text config.json; local layers have a rotary base of their own."""
     hf = {**DEFAULTS, **hf}
-    layers = integer(hf, "num_hidden_layers")
-    pattern = integer(hf, "sliding_window_pattern", default=6)
+    layers = layer_count(hf, "num_hidden_layers")
+    pattern = integer(hf, "sliding_window_pattern", default=6, least=1)
     rule = tuple((i + 1) % pattern != 0 for i in range(layers))
-    nested = (hf.get("rope_parameters") or {}).get("sliding_attention") or {}
+    nested = section(section(hf, "rope_parameters"), "sliding_attention")
     nested = {"rope_theta": hf.get("rope_local_base_freq", 10000.0), **nested}
     return DecoderConfig(
         **sandwich_fields(hf, local_layers(hf, layers, rule)),

@@ -3,7 +3,8 @@
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import fused
-from unilogit_jax.models.hf_config import HfConfig, activation, flag, integer, number, refuse
+from unilogit_jax.models.hf_config import activation
+from unilogit_jax.models.hf_values import HfConfig, flag, integer, layer_count, number, refuse
 from unilogit_jax.models.weight_map import Family
 
 LAYER = "transformer.h.{layer}"
@@ -18,7 +19,7 @@ def read_config(hf: HfConfig) -> DecoderConfig:
     return DecoderConfig(
         vocab_size=integer(hf, "vocab_size", default=50257),
         width=width,
-        layers=integer(hf, "n_layer", default=12),
+        layers=layer_count(hf, "n_layer", default=12),
         heads=heads,
         kv_heads=heads,
         head_dim=width // max(1, heads),

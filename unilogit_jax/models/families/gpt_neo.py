@@ -3,7 +3,8 @@
 
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.config import DecoderConfig
-from unilogit_jax.models.hf_config import HfConfig, activation, flag, integer, number
+from unilogit_jax.models.hf_config import activation
+from unilogit_jax.models.hf_values import HfConfig, flag, integer, layer_count, number
 from unilogit_jax.models.weight_map import Family
 
 LAYER = "transformer.h.{layer}"
@@ -12,7 +13,7 @@ LAYER = "transformer.h.{layer}"
 def read_config(hf: HfConfig) -> DecoderConfig:
     """The decoder of a GPT-Neo config.json."""
     width, heads = integer(hf, "hidden_size", default=2048), integer(hf, "num_heads", default=16)
-    layers = integer(hf, "num_layers", default=24)
+    layers = layer_count(hf, "num_layers", default=24)
     return DecoderConfig(
         vocab_size=integer(hf, "vocab_size", default=50257),
         width=width,
@@ -41,12 +42,20 @@ def read_config(hf: HfConfig) -> DecoderConfig:
 def _local_layers(hf: HfConfig, layers: int) -> tuple[bool, ...]:
     """`attention_types` holds pairs: a list of kinds, and how often it is repeated."""
     pairs = hf.get("attention_types") or [[["global", "local"], layers // 2]]
-    kinds = [kind for pattern, times in pairs for kind in list(pattern) * times]
-    unknown = sorted(set(kinds) - {"global", "local"})
+    try:
+        # No more than is needed to see that there are too many.
+        kinds = [
+            kind for pattern, times in pairs for kind in list(pattern) * min(times, layers + 1)
+        ]
+        unknown = sorted(set(kinds) - {"global", "local"})
+    except (TypeError, ValueError):
+        raise WeightsError(
+            f"attention_types must hold pairs of a list and a number, got {pairs!r:.60}."
+        ) from None
     if unknown or len(kinds) != layers:
         raise WeightsError(
             f"attention_types must name global or local for each of {layers} layers, "
-            f"got {unknown[0] if unknown else len(kinds)!r}."
+            f"got {unknown[0] if unknown else len(kinds)!r:.60}."
         )
     return tuple(kind == "local" for kind in kinds)
 

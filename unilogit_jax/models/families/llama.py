@@ -6,7 +6,8 @@ from typing import Any
 from unilogit_jax.errors import ConfigError
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA
-from unilogit_jax.models.hf_config import HfConfig, activation, flag, number, read_rope, sizes
+from unilogit_jax.models.hf_config import activation, read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, number
 from unilogit_jax.models.weight_map import Family
 
 

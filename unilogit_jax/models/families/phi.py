@@ -3,15 +3,8 @@
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import ATTENTION, ENDS, LAYER
-from unilogit_jax.models.hf_config import (
-    HfConfig,
-    activation,
-    flag,
-    number,
-    read_rope,
-    refuse,
-    sizes,
-)
+from unilogit_jax.models.hf_config import activation, read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, number, refuse
 from unilogit_jax.models.weight_map import Family
 
 

@@ -3,15 +3,8 @@
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import ENDS, LAYER, LLAMA, fused
-from unilogit_jax.models.hf_config import (
-    HfConfig,
-    activation,
-    flag,
-    integer,
-    number,
-    read_rope,
-    sizes,
-)
+from unilogit_jax.models.hf_config import activation, read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, integer, number
 from unilogit_jax.models.weight_map import Family
 
 DEFAULTS = {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096}

@@ -5,16 +5,8 @@ from typing import Any
 
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA
-from unilogit_jax.models.hf_config import (
-    HfConfig,
-    activation,
-    flag,
-    integer,
-    local_layers,
-    number,
-    read_rope,
-    sizes,
-)
+from unilogit_jax.models.hf_config import activation, local_layers, read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, integer, number
 from unilogit_jax.models.weight_map import Family
 
 DEFAULTS = {

@@ -4,7 +4,8 @@
 from unilogit_jax.models.config import DecoderConfig
 from unilogit_jax.models.families._names import LLAMA, QK_NORMS
 from unilogit_jax.models.families.qwen2 import DEFAULTS, window_fields
-from unilogit_jax.models.hf_config import HfConfig, activation, flag, number, read_rope, sizes
+from unilogit_jax.models.hf_config import activation, read_rope, sizes
+from unilogit_jax.models.hf_values import HfConfig, flag, number
 from unilogit_jax.models.weight_map import Family
 
 
