@@ -47,8 +47,10 @@ def number(hf: HfConfig, key: str, *, default: float | None = None) -> float:
     """
     value = hf.get(key)
     value = default if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WeightsError(f"'{key}' must be a number, got {value!r:.60}.")
     # Larger ones are no float32; NaN is not smaller either.
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e38:
+    if not abs(value) < 1e38:
         raise WeightsError(f"'{key}' must be a finite number, got {value!r:.60}.")
     return float(value)
 
