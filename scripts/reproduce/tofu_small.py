@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TOFU at the scale of a laptop: which method ends closest to a model that never saw the authors?
 
-A Llama-shaped model of a million weights learns all of TOFU from scratch; each method makes it
+A Llama-shaped model of 0.87 million weights learns all of TOFU from scratch; each method makes it
 forget a tenth; two gold models never saw that tenth, and how far they are apart is the noise floor.
 
     python scripts/reproduce/tofu_small.py results.jsonl --data TOFU --work FOLDER    # stage 1
@@ -167,7 +167,9 @@ def draw(known: list[dict[str, Any]], path: Path) -> None:
     axes.axhline(FLOOR * start["kept"], linestyle="--", linewidth=1, color="gray")
     axes.set_xscale("log")
     axes.set_xlabel("KL(gold || model), nats per answer token: left is closer to gold")
-    axes.set_ylabel("kept: probability and ROUGE-L of retain rows; dashed: the least asked for")
+    axes.set_xticks([2, 3, 4, 6, 10, 20], labels="2 3 4 6 10 20".split())
+    axes.minorticks_off()
+    axes.set_ylabel("kept of the retain rows; dashed: the least asked for")
     axes.legend(fontsize=8, ncols=2)
     figure.savefig(path, dpi=150)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known after each of several requests: the probability of all their rows, and panels."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -109,4 +110,4 @@ def _panels(folder: RunFolder, number: int) -> dict[str, float]:
     side = "after." if number else "before."
     summary = agreed(lambda: read_numbers(run.summary))
     values = {name.removeprefix(side): x for name, x in summary.items() if name.startswith(side)}
-    return {name: x for name, x in values.items() if name in MEANINGS}
+    return {n: math.nan if x is None else x for n, x in values.items() if n in MEANINGS}
