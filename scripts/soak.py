@@ -114,6 +114,9 @@ def killed(
         process = go_on(run, settings)
         number = chance.choice(list(CODES))
         moment = wait(process, run, chance)
+        if process.poll() is not None:
+            wrong.append(f"it ended by itself {moment}: take more --steps for so many --kills")
+            break
         process.send_signal(number)
         _, message = process.communicate(timeout=300)
         ends.append(f"{signal.Signals(number).name} {moment}")

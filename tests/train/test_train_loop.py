@@ -2,8 +2,10 @@
 """What the loop does around its updates, with an update that only counts."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import jax
@@ -162,6 +164,21 @@ def test_memory_that_runs_out_is_answered_with_what_to_change(tmp_path):
     which = replace(stage(memory_advice="Change a, b or c."), step_fn=full)
     with pytest.raises(TrainingError, match=r"more memory than the device has.*Change a, b or c"):
         run(tmp_path / "unlearn", which)
+
+
+def test_an_interrupt_that_python_drops_ends_training_after_the_update(tmp_path):
+    def dropped(i):
+        if i == 5:
+            with suppress(KeyboardInterrupt):  # as in a callback of the garbage collector
+                os.kill(os.getpid(), signal.SIGINT)
+        return one_batch(i)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "unlearn", replace(stage(), batch_at=dropped))
+    assert signal.getsignal(signal.SIGINT) is before
+    weight, lines, _ = run(tmp_path / "unlearn", stage())
+    assert weight == STEPS and lines[0]["step"] == 5, "it went on from the checkpoint at 4"
 
 
 def test_other_errors_of_the_device_are_not_taken_for_it(tmp_path):

@@ -14,7 +14,7 @@ from unilogit_jax.paths import AnyPath
 from unilogit_jax.sharding import put_batch
 from unilogit_jax.train.checkpoint import Checkpoints
 from unilogit_jax.train.memory import out_of_memory
-from unilogit_jax.train.preemption import notice_sigterm
+from unilogit_jax.train.preemption import notice_interrupt, notice_sigterm
 from unilogit_jax.train.state import TrainState
 from unilogit_jax.train.throughput import FlopsOf, Throughput
 from unilogit_jax.train.trace import Trace
@@ -94,8 +94,8 @@ def fit(
     state, watch = resume(stage, state, checkpoints)
     if int(state.step) >= stage.steps or (watch is not None and watch.ended):
         return state
-    with notice_sigterm() as leave:
-        return _Loop(stage, checkpoints, progress, log, leave).run(state, watch)
+    with notice_sigterm() as leave, notice_interrupt() as check:
+        return _Loop(stage, checkpoints, progress, log, leave, check).run(state, watch)
 
 
 def resume(
@@ -137,6 +137,7 @@ class _Loop:
     progress: Progress
     log: Callable[..., None]
     leave: Callable[[int], bool]
+    check: Callable[[], None]
 
     def run(self, state: TrainState, watch: Watch | None) -> TrainState:
         stage, start = self.stage, int(state.step)
@@ -153,6 +154,7 @@ class _Loop:
                 if done % stage.log_every == 0 or done == stage.steps or i == start:
                     self._report(done, metrics, speed, compiled=i == start)
                     broken = int(state.skipped_in_a_row) >= stage.max_skipped
+                self.check()
                 leaving = self.leave(done)
                 with speed.aside():
                     due = watch is not None and not broken and watch.due(done, stage.steps)

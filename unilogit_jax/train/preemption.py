@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices that the machine wants the process to end, so that the loop can save first."""
+"""Notices that the machine, or somebody, wants the process to end."""
 
 import signal
 import threading
@@ -44,3 +44,32 @@ def notice_sigterm() -> Iterator[Callable[[int], bool]]:
         yield lambda update: came
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def notice_interrupt() -> Iterator[Callable[[], None]]:
+    """Yields a check that raises KeyboardInterrupt if Ctrl-C came and nothing came of it.
+
+    Python drops what is raised in a callback of its garbage collector, and JAX has one: training
+    would go on. Where somebody else looks after the signal the check does nothing.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: None
+        return
+    came = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
