@@ -34,8 +34,9 @@ SETTINGS = (
 )
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130,)}
 """How a process leaves; SIGTERM before Python has begun to run the program ends it at once."""
-LEAK = {"memory_mb": 1.05, "files": 1.3, "regions": 1.05}
-"""How much more than in the run's second quarter there may be in its last."""
+LEAK = {"memory_mb": 50, "files": 10, "regions": 100}
+"""How much more than in the run's second quarter there may be in its last: less than what every
+checkpoint or evaluation would add if it left something."""
 
 
 def main() -> int:
@@ -88,7 +89,7 @@ def left_alone(run: Path, settings: tuple[str, ...]) -> dict[str, Any]:
         key: (float(np.median([x[key] for x in middle])), float(np.median([x[key] for x in last])))
         for key in LEAK
     }
-    leaks = [key for key, (before, after) in grown.items() if after > LEAK[key] * before]
+    leaks = [key for key, (before, after) in grown.items() if after > LEAK[key] + before]
     return {"second_and_last_quarter": grown, "leaks": leaks}
 
 
@@ -140,7 +141,7 @@ def wait(process: subprocess.Popen[str], run: Path, chance: random.Random) -> st
     before, begun = len(updates(run)), time.monotonic()
     soon = chance.random() < 0.3
     seconds = chance.uniform(0.2, 12.0) if soon else 300.0
-    lines = 10**9 if soon else chance.randint(1, 25)
+    lines = 10**9 if soon else chance.randint(1, 20)
     while process.poll() is None and time.monotonic() - begun < seconds:
         if len(updates(run)) >= before + lines:
             break

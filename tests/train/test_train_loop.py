@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from unilogit_jax.data import Rows, assemble
-from unilogit_jax.errors import CheckpointError, TrainingError
+from unilogit_jax.errors import CheckpointError, Preempted, TrainingError
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train import Checkpoints, Stage, TrainState, Watch, fit
 
@@ -179,6 +179,18 @@ def test_an_interrupt_that_python_drops_ends_training_after_the_update(tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
     weight, lines, _ = run(tmp_path / "unlearn", stage())
     assert weight == STEPS and lines[0]["step"] == 5, "it went on from the checkpoint at 4"
+
+
+def test_a_machine_that_asks_to_stop_after_the_last_update_is_heard(tmp_path):
+    def late(weights):
+        if weights["w"] == STEPS:  # the loop has asked already whether to leave
+            os.kill(os.getpid(), signal.SIGTERM)
+        return falling(weights)
+
+    with pytest.raises(Preempted, match="update 10 of 10 is saved"):
+        run(tmp_path / "unlearn", replace(watched(), evaluate=late))
+    weight, lines, _ = run(tmp_path / "unlearn", watched())
+    assert weight == STEPS and not lines
 
 
 def test_other_errors_of_the_device_are_not_taken_for_it(tmp_path):

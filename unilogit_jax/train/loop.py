@@ -166,13 +166,20 @@ class _Loop:
                 if broken:
                     raise TrainingError(self._broken(state, done))
                 if leaving:
-                    raise Preempted(
-                        f"stage {stage.name}: the machine asked to stop (SIGTERM); update {done} "
-                        f"of {stage.steps} is saved. --resume goes on from there."
-                    )
+                    raise self._preempted(done)
                 if ends:
                     break
+        # What came while the last update was saved or evaluated.
+        self.check()
+        if self.leave(stage.steps):
+            raise self._preempted(int(state.step))
         return state
+
+    def _preempted(self, done: int) -> Preempted:
+        return Preempted(
+            f"stage {self.stage.name}: the machine asked to stop (SIGTERM); update {done} of "
+            f"{self.stage.steps} is saved. --resume goes on from there."
+        )
 
     def _first_update(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Compiles, says so (silence looks like a hang), and knows what to do when memory ends."""
