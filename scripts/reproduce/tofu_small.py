@@ -167,7 +167,7 @@ def draw(known: list[dict[str, Any]], path: Path) -> None:
     axes.axhline(FLOOR * start["kept"], linestyle="--", linewidth=1, color="gray")
     axes.set_xscale("log")
     axes.set_xlabel("KL(gold || model), nats per answer token: left is closer to gold")
-    axes.set_xticks([2, 3, 4, 6, 10, 20], labels="2 3 4 6 10 20".split())
+    axes.set_xticks([2, 3, 4, 6, 10, 20, 40, 80], labels="2 3 4 6 10 20 40 80".split())
     axes.minorticks_off()
     axes.set_ylabel("kept of the retain rows; dashed: the least asked for")
     axes.legend(fontsize=8, ncols=2)
