@@ -13,7 +13,6 @@ from unilogit_jax.errors import CheckpointError, StorageError, suggest
 from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.run.environment import describe_environment
 from unilogit_jax.run.files import read_json, write_json, write_text
-from unilogit_jax.run.shapes import Env
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class RunFolder:
             raise ValueError(f"status is 'running', 'done' or 'failed: why', not {status!r}")
         write_text(self.status_file, line + "\n")
         if line != "running" and self.env.is_file():
-            write_json(self.env, read_json(self.env, Env) | {"ended": _now()})
+            write_json(self.env, self._known() | {"ended": _now()})
 
     def write_env(self, extra: Mapping[str, Any] | None = None) -> None:
         """Writes env.json: command line, versions, platform, git commit, times.
@@ -200,10 +199,16 @@ class RunFolder:
         Args:
           extra: more entries, such as devices and seed.
         """
-        before = read_json(self.env, Env) if self.env.is_file() else {}
+        before = self._known() if self.env.is_file() else {}
         resumed = [*before.get("resumed", []), _now()] if before else []
         times = {"started": before.get("started") or _now(), "resumed": resumed, "ended": None}
         write_json(self.env, describe_environment() | times | dict(extra or {}))
+
+    def _known(self) -> dict[str, Any]:
+        """What env.json holds."""
+        from unilogit_jax.run.shapes import Env
+
+        return read_json(self.env, Env)
 
 
 def _now() -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import read_json, write_json
-from unilogit_jax.run.shapes import Served
 
 LEDGER = "ledger.json"
 """In the run folder."""
@@ -27,6 +26,8 @@ def read_ledger(run: AnyPath) -> list[dict[str, Any]]:
 
     """
     path = run / LEDGER
+    from unilogit_jax.run.shapes import Served
+
     return read_json(path, list[Served]) if path.is_file() else []
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.files import read_json, write_json
-from unilogit_jax.run.shapes import Record
 
 RECORD = "record.json"
 """In the run folder."""
@@ -28,6 +27,8 @@ def read_record(run: AnyPath) -> dict[str, dict[str, Any]]:
 
     """
     path = run / RECORD
+    from unilogit_jax.run.shapes import Record
+
     return read_json(path, Record) if path.is_file() else {}
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the JSON files of a run hold, as far as they are read back: checked when they are."""
+"""What the JSON files of a run hold, as far as they are read back: checked when they are.
+
+`run` imports this inside its functions: help texts need no pydantic.
+"""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
