@@ -5,20 +5,14 @@ import copy
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from bad_input import few
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unilogit_jax.config import config_path, dump_config, read_config
 from unilogit_jax.config.yaml_file import LARGEST
 from unilogit_jax.errors import ConfigError
 
-few = settings(
-    max_examples=60,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 TOY = yaml.safe_load(config_path("toy").read_text())
 ODD = [
     *(
@@ -96,7 +90,7 @@ def told(source, *overrides) -> str:
     return ""
 
 
-@few
+@few(60)
 @given(data=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode()))
 def test_any_bytes(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "c.yaml"
@@ -104,7 +98,7 @@ def test_any_bytes(tmp_path_factory, data):
     assert "config error in" in told(path)
 
 
-@few
+@few(60)
 @given(path=st.sampled_from(PATHS), value=values)
 def test_any_value_at_any_key(tmp_path_factory, path, value):
     tree = copy.deepcopy(TOY)
@@ -117,7 +111,7 @@ def test_any_value_at_any_key(tmp_path_factory, path, value):
     told(file)
 
 
-@few
+@few(60)
 @given(
     key=st.sampled_from([".".join(map(str, path)) for path in PATHS]) | st.text(max_size=6),
     value=st.sampled_from(ODD) | st.text(max_size=6),

@@ -9,29 +9,17 @@ import time
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from bad_input import few, trees
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unilogit_jax.data.read import read_examples, read_lines, read_texts
 from unilogit_jax.errors import DataError
 
-few = settings(
-    max_examples=80,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 ROW = '{"question": "q", "answer": "a"}'
 NAMES = st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.txt", "a.csv.gz", "a"])
 FIELDS = ["question", "answer", "text", "messages", "alternates", "names", "role", "content"]
-tree = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
-    | st.sampled_from(["\ud800", "user", "assistant", "\u2028", "\0"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
-    max_leaves=8,
-)  # fmt: skip
+tree = trees(FIELDS, odd=["\ud800", "user", "assistant", "\u2028", "\0"], leaves=8)
 
 
 def read(path):
@@ -46,7 +34,7 @@ def read(path):
             assert all(row.answer.encode() for row in rows if not isinstance(row, str))
 
 
-@few
+@few(80)
 @given(name=NAMES, data=st.binary(max_size=60), packed=st.booleans())
 def test_any_bytes(tmp_path_factory, name, data, packed):
     path = tmp_path_factory.mktemp("any") / name
@@ -54,7 +42,7 @@ def test_any_bytes(tmp_path_factory, name, data, packed):
     read(path)
 
 
-@few
+@few(80)
 @given(
     name=NAMES,
     rows=st.lists(tree, max_size=3),
@@ -70,7 +58,7 @@ def test_any_json(tmp_path_factory, name, rows, between, escaped, listed):
     read(path)
 
 
-@few
+@few(80)
 @given(text=st.text(st.sampled_from('question,answer\n\r"\0 x'), max_size=40))
 def test_any_csv(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any") / "a.csv"

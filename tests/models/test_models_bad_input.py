@@ -5,7 +5,8 @@ import copy
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from bad_input import few
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unilogit_jax.errors import WeightsError
@@ -13,13 +14,6 @@ from unilogit_jax.models.families import FAMILIES
 from unilogit_jax.models.reading import read_decoder_config
 from unilogit_jax.models.rope import rope_frequencies
 
-few = settings(
-    max_examples=150,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 BASE = {
     **{"vocab_size": 64, "hidden_size": 32, "intermediate_size": 96, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
@@ -81,13 +75,13 @@ def test_any_key_of_any_family_may_hold_anything(folder, family):
             told(folder, make(family, **{key: value}))
 
 
-@few
+@few(150)
 @given(value=st.recursive(odd, lambda inner: st.dictionaries(st.sampled_from(KEYS), inner)))
 def test_any_json(folder, value):
     assert told(folder, value)
 
 
-@few
+@few(150)
 @given(
     family=st.sampled_from(["llama", "phi3", "gemma3_text"]),
     kind=st.sampled_from(["linear", "dynamic", "yarn", "llama3", "longrope"]),

@@ -4,7 +4,8 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from bad_input import few, trees
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unilogit_jax.errors import CheckpointError
@@ -14,21 +15,8 @@ from unilogit_jax.run.ledger import read_ledger
 from unilogit_jax.run.record import read_record
 from unilogit_jax.run.shapes import Env, Page
 
-few = settings(
-    max_examples=80,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 KEYS = ["data", "forget", "rows", "stages", "stage", "step", "started", "a.b", "weights", "loss"]
-tree = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
+tree = trees(KEYS, leaves=6)
 READERS = {
     "record.json": lambda run: read_record(run),
     "ledger.json": lambda run: read_ledger(run),
@@ -50,7 +38,7 @@ def told(run, name, text) -> str:
     return ""
 
 
-@few
+@few(80)
 @given(name=st.sampled_from(sorted(READERS)), value=tree)
 def test_any_json(tmp_path_factory, name, value):
     told(

@@ -109,6 +109,17 @@ def read_numbers(path: AnyPath) -> dict[str, float | None]:
     return checked({k: x for k, x in tree.items() if "." in k}, dict[str, Number], path)
 
 
+def with_nan(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Numbers out of JSON, which has null where there was none or an infinite one, as NaN.
+
+    Example:
+      >>> with_nan({"loss": None, "step": 3.0})
+      {'loss': nan, 'step': 3.0}
+
+    """
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
+
+
 def checked(value: Any, kind: Any, path: AnyPath) -> Any:
     """A value out of JSON, as it is.
 

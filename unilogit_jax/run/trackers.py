@@ -103,6 +103,8 @@ class Trackers:
 
     def log(self, *, stage: str, step: int, **numbers: Any) -> None:
         """Takes what a line of metrics.jsonl takes."""
+        if not self._open:
+            return
         new = {
             name: float(value)
             for name, value in numbers.items()

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from unilogit_jax.evaluation import Evaluation
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import read_json, write_json
-from unilogit_jax.run.files import checked
+from unilogit_jax.run.files import checked, with_nan
 from unilogit_jax.run.shapes import Number
 
 
@@ -87,7 +87,7 @@ def read_evaluations(folder: AnyPath) -> dict[str, Stored]:
 
 
 def _stored(tree: Mapping[str, Any]) -> Stored:
-    summary = {name: math.nan if x is None else x for name, x in tree["summary"].items()}
+    summary = with_nan(tree["summary"])
     seen = summary.get("retain_seen_accuracy", math.nan)
     made = Evaluation.from_dicts(tree["items"], seen_accuracy=seen, suite=tree.get("suite", ""))
     return Stored(summary, made)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known after each of several requests: the probability of all their rows, and panels."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ from unilogit_jax.config import Experiment
 from unilogit_jax.evaluation import MEANINGS, make_scorer
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.run import Console, RunFolder, read_json, write_json
-from unilogit_jax.run.files import read_numbers
+from unilogit_jax.run.files import read_numbers, with_nan
 from unilogit_jax.run.shapes import Requests
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.workflows._prepare import from_weights
@@ -110,4 +109,4 @@ def _panels(folder: RunFolder, number: int) -> dict[str, float]:
     side = "after." if number else "before."
     summary = agreed(lambda: read_numbers(run.summary))
     values = {name.removeprefix(side): x for name, x in summary.items() if name.startswith(side)}
-    return {n: math.nan if x is None else x for n, x in values.items() if n in MEANINGS}
+    return with_nan({name: x for name, x in values.items() if name in MEANINGS})

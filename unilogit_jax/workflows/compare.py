@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several runs in one table: those that differ by their seed alone are one column."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from unilogit_jax.errors import CheckpointError
 from unilogit_jax.evaluation import MEANINGS
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
-from unilogit_jax.run.files import read_numbers
+from unilogit_jax.run.files import read_numbers, with_nan
 from unilogit_jax.workflows._noise import MARK, Measured, noise_marks, said_of
 
 SEEDS = ("output.seed", "data.seed")
@@ -110,10 +109,10 @@ class _Run:
                 f"with unilogit unlearn --resume {folder.path}"
             )
         numbers: dict[str, dict[str, float]] = {}
-        for name, value in read_numbers(folder.summary).items():
+        for name, value in with_nan(read_numbers(folder.summary)).items():
             column, _, key = name.rpartition(".")
             if key in MEANINGS:
-                numbers.setdefault(column, {})[key] = math.nan if value is None else value
+                numbers.setdefault(column, {})[key] = value
         settings = _settings(load_config(folder.config).model_dump(mode="json"))
         files = {column: folder.eval / f"{column}.json" for column in numbers}
         return cls(settings, {name: Measured(n, files[name]) for name, n in numbers.items()})
