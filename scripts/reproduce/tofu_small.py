@@ -12,8 +12,9 @@ forget a tenth; two gold models never saw that tenth, and how far they are apart
 Stage 1 runs every method with every setting on seed 0. Stage 2 takes of each method the setting
 chosen by a rule that was fixed beforehand, and runs it on seeds 1, 2 and 3, whose target and gold
 models are others. Each finished run is a line of the results, and a second call goes on; several
-processes may share the work, each with some of the methods (--only), once the models of a seed are
-made (--models all makes only them, --models gold2 one of them, beside that). DATA holds the files
+processes may share the work, each with seeds of its own (--seeds), or with some of the methods
+(--only) once the models of a seed are made (--models all makes only them, --models gold2 one of
+them, beside that). DATA holds the files
 of the data set locuslab/TOFU.
 
 The rule: of the settings that keep at least 95 % of what the start model knows of the rows to keep
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder with TOFU's files")
     parser.add_argument("--work", type=Path, help="folder for models and runs")
     parser.add_argument("--stage", type=int, choices=list(SEEDS), default=1)
+    parser.add_argument("--seeds", type=int, nargs="*", help="only these of the stage's seeds")
     parser.add_argument("--only", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--models", choices=["all", "gold2"], help="make only these")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all runs")
@@ -93,7 +95,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Those that are missing."""
-    for seed in SEEDS[options.stage]:
+    for seed in options.seeds or SEEDS[options.stage]:
         models = Models(options.work / f"seed-{seed}", options.data, seed, options.set)
         if options.models == "gold2":
             models.second_gold()
