@@ -201,7 +201,7 @@ def hub(folder, tmp_path, monkeypatch):
     """A stand-in for snapshot_download: calls, and an error to raise or None."""
     calls = []
 
-    def download(name, *, revision, allow_patterns, ignore_patterns):
+    def download(name, *, revision, allow_patterns, ignore_patterns, tqdm_class):
         calls.append((name, revision, allow_patterns))
         assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in allow_patterns)
         if hub.error is not None:

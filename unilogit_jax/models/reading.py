@@ -62,7 +62,8 @@ def load(
       attention: kernel of attention, "auto", "xla", "splash" or "cudnn"; None: the
         configuration's.
       revision: branch, tag or commit of a model of the Hub; None: its main branch.
-      progress: called with the bytes of parameters made so far, and of all that this process makes.
+      progress: called with the bytes done so far, and of all: first of what the Hub sends, then of
+        the parameters that this process makes.
 
     Returns:
       (model, params).
@@ -83,7 +84,7 @@ def load(
     model = Decoder(config, mesh=mesh)
     kind = find_family(config.family)
     table = weight_table(config, kind)
-    with open_folder(resolve(source, revision)) as folder:
+    with open_folder(resolve(source, revision, progress=progress)) as folder:
         files = _own_names(find_tensors(folder), kind)
         if config.tie_embeddings:
             _drop_copied_head(files, kind, folder)

@@ -3,7 +3,9 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.folders import LocalFolder
@@ -15,7 +17,16 @@ SMALL_FILES = ("*.json", "*.model", "*.jinja", "*.tiktoken", "merges.txt", "voca
 """Configuration and tokenizer, as the Hub's patterns."""
 
 
-def resolve(source: str | Path, revision: str | None = None, *, weights: bool = True) -> Path | str:
+Progress = Callable[[int, int], None]
+
+
+def resolve(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    weights: bool = True,
+    progress: Progress | None = None,
+) -> Path | str:
     """The folder or URL that a model is read from; a model of the Hub is fetched into its cache.
 
     Args:
@@ -24,6 +35,8 @@ def resolve(source: str | Path, revision: str | None = None, *, weights: bool = 
       revision: branch, tag or commit of a Hub id; None: its main branch.
       weights: whether a Hub model's weights are fetched too, or its small files only:
         configuration and tokenizer. Pickles never are.
+      progress: called with the bytes fetched so far, and of all that are to be fetched; None: the
+        Hub's own bars.
 
     Returns:
       A Path, or the URL as a string.
@@ -47,7 +60,7 @@ def resolve(source: str | Path, revision: str | None = None, *, weights: bool = 
                     f"{found} is no folder: give the folder that holds config.json, a URL such as "
                     "gs://bucket/model, or a Hub id such as org/name."
                 )
-            return _fetch(source, revision, weights)
+            return _fetch(source, revision, weights, progress)
         if not found.is_dir():
             raise WeightsError(f"{found} is no folder: give the folder that holds config.json.")
     if revision is not None:
@@ -57,7 +70,7 @@ def resolve(source: str | Path, revision: str | None = None, *, weights: bool = 
     return found
 
 
-def _fetch(name: str, revision: str | None, weights: bool) -> Path:
+def _fetch(name: str, revision: str | None, weights: bool, progress: Progress | None) -> Path:
     """The local snapshot of a model of the Hub."""
     try:
         import huggingface_hub as hub
@@ -68,18 +81,25 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
             "huggingface_hub."
         ) from None
 
-    def fetch(*patterns: str) -> Path:
-        # Other folders of a repository hold the same weights once more, for other programs.
+    def fetch(*patterns: str, bars: type[Any] | None) -> Path:
         folder = hub.snapshot_download(
-            name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
+            name,
+            revision=revision,
+            allow_patterns=list(patterns),
+            # Other folders of a repository hold the same weights once more, for other programs.
+            ignore_patterns=["*/*"],
+            tqdm_class=bars,
         )
         return Path(folder)
 
     page = f"https://huggingface.co/{name}"
     refused = f"is gated: set HF_TOKEN or run hf auth login, after accepting the licence at {page}"
     try:
-        folder = fetch(*SMALL_FILES)
-        return fetch(*SMALL_FILES, *_weight_files(folder)) if weights else folder
+        folder = fetch(*SMALL_FILES, bars=_counter(lambda *_: None))
+        if not weights:
+            return folder
+        bars = None if progress is None else _counter(progress)
+        return fetch(*SMALL_FILES, *_weight_files(folder), bars=bars)
     except WeightsError:
         raise
     except errors.GatedRepoError:
@@ -101,6 +121,31 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
         failed = f"cannot be fetched from the Hub ({type(error).__name__}: {one_line(error)})"
         reason = refused if status in (401, 403) else failed
     raise WeightsError(f"{name} {reason}.")
+
+
+def _counter(progress: Progress) -> type[Any]:
+    """What the Hub's client takes for its bars: shows nothing, tells how many bytes are there."""
+    from tqdm import tqdm
+
+    most = 0
+
+    class Counter(tqdm):
+        monitor_interval = 0  # no thread that watches over bars
+
+        def display(self, *_: Any, **__: Any) -> None:
+            """Nothing is drawn."""
+
+        def update(self, n: int | float | None = 1) -> bool | None:
+            nonlocal most
+            with self.get_lock():  # files are fetched by several threads
+                shown = super().update(n)
+                # Bytes that arrive and bytes that are written have a bar each; files have one too.
+                if self.unit == "B" and self.total and self.n > most:
+                    most = int(self.n)
+                    progress(most, int(self.total))
+            return shown
+
+    return Counter
 
 
 def _weight_files(folder: Path) -> list[str]:
