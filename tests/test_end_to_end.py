@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from read_only import read_only
 
 from unilogit_jax import models, workflows
 from unilogit_jax.cli import main
@@ -263,6 +264,19 @@ def test_a_missing_tofu_split_names_what_is_there(tmp_path, capsys):
     overrides = [*SMALL, f"data.dir={TOFU}", "data.forget=forget1"]
     assert main(["unlearn", "tofu-small", *overrides, "--out", str(tmp_path / "run")]) == 2
     assert "Did you mean 'forget10'?" in capsys.readouterr().err
+
+
+def test_a_run_on_a_read_only_disk_is_read_and_never_written(done, capsys):
+    place, before = str(done.path), digest(done.path)
+    with read_only(done.path):
+        assert main(["ask", place, "Who?"]) == 0
+        assert main(["compare", place, place]) == 0
+        capsys.readouterr()
+        for words in (["report", place], ["evaluate", place], ["unlearn", "--resume", place]):
+            assert main(words) == 2, words
+            said = capsys.readouterr().err
+            assert re.fullmatch(rf"{re.escape(place)}\S* cannot be written: Read-only .*\n", said)
+    assert digest(done.path) == before
 
 
 def test_the_network_guard_of_these_tests_works():

@@ -26,7 +26,7 @@ class CheckpointError(UnilogitError):
 
 
 class StorageError(UnilogitError, OSError):
-    """An object store refuses something or is out of reach; met where an error of a disk is."""
+    """A disk or an object store refuses something; met where an OSError is."""
 
     def __init__(self, message: str):
         super().__init__(message)

@@ -2,6 +2,7 @@
 """The command line: verbs, exit codes, one message per mistake, and a fast start."""
 
 import dataclasses
+import errno
 import inspect
 import os
 import re
@@ -350,3 +351,13 @@ def test_the_header_of_every_config_names_a_command_that_loads():
         for command in commands:
             load_config(*command.split())
         assert yaml.safe_load(path.read_text())["name"] == name.replace("/", "-")
+
+
+def test_a_place_that_the_system_refuses_is_no_traceback(monkeypatch, capsys):
+    def refused(_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/there/tokenizer.json")
+
+    monkeypatch.setattr(cli, "_dispatch", refused)
+    assert cli.main(["ls"]) == 2
+    said = capsys.readouterr().err
+    assert said == "/there/tokenizer.json cannot be used: Permission denied.\n"

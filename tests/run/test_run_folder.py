@@ -6,12 +6,23 @@ import os
 import re
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
+from read_only import read_only
 
-from unilogit_jax.errors import CheckpointError
-from unilogit_jax.run import RunFolder, files, folder, read_json, write_json
+from unilogit_jax.errors import CheckpointError, StorageError
+from unilogit_jax.run import (
+    Console,
+    MetricsLog,
+    RunFolder,
+    console,
+    files,
+    folder,
+    read_json,
+    write_json,
+)
 from unilogit_jax.run.environment import hide_secrets
 
 
@@ -117,6 +128,48 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert run.status == "running"
     assert read_json(run.summary) == {"a": 1}
     assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "status", "summary.json"]
+
+
+def test_what_a_disk_refuses_is_one_sentence_and_the_old_file_stays(tmp_path):
+    run = RunFolder.create(tmp_path, "x", config_yaml="")
+    console, metrics = Console(run.log, quiet=True), MetricsLog(run.metrics)
+    writes = {
+        run.status_file: lambda: run.set_status("done"),
+        run.log: lambda: console.line("a line"),
+        run.metrics: lambda: metrics.write(stage="unlearn", step=1, loss=0.5),
+        run.path / "new" / "page": lambda: files.write_text(run.path / "new" / "page", "text"),
+    }
+    with read_only(tmp_path):
+        for path, write in writes.items():
+            said = rf"^{re.escape(str(path))} cannot be written: Read-only file system\. What"
+            with pytest.raises(StorageError, match=said):
+                write()
+    assert run.status == "running"
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "status"]
+
+
+def test_a_clock_that_goes_backwards_overwrites_nothing(tmp_path, monkeypatch):
+    class Clock(folder.datetime):
+        hours = count(23, -1)
+
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 23, next(cls.hours), 4, 0, tzinfo=tz)
+
+    for module in (folder, console):
+        monkeypatch.setattr(module, "datetime", Clock)
+    runs = [RunFolder.create(tmp_path, "x", config_yaml=str(i)) for i in range(2)]
+    assert [run.config.read_text() for run in runs] == ["0", "1"]
+    run = runs[0]
+    for _ in range(2):
+        run.write_env()
+    run.set_status("done")
+    env = read_json(run.env)
+    assert env["started"] > env["resumed"][0] > env["ended"], "as the clock said"
+    log = Console(run.log, quiet=True)
+    for text in ("first", "second"):
+        log.line(text)
+    assert [line.split()[-1] for line in run.log.read_text().splitlines()] == ["first", "second"]
 
 
 def test_env_holds_versions_times_and_extras(tmp_path):

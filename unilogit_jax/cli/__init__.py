@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: finds the verb, runs it, and turns errors into one message and an exit code."""
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from unilogit_jax import __version__
-from unilogit_jax.errors import Preempted, UnilogitError, suggest
+from unilogit_jax.errors import Preempted, StorageError, UnilogitError, suggest
 
 VERBS = {
     "quickstart": ("quickstart", "see it work on a small model: two minutes, no download"),
@@ -29,6 +30,10 @@ VERBS = {
     "completion": ("completion", "let your shell complete verbs, options, names and keys"),
 }
 """Verb -> module in this folder, help in one line."""
+
+
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What an operating system says of a place that its user has to mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            place = error.filename or "a file"
+            return _failed(StorageError(f"{place} cannot be used: {error.strerror}."), 2, words)
         _failed(error, 1, words)
         raise
 

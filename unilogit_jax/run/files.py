@@ -5,7 +5,8 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,44 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
     Args:
       path: the file.
       data: its new content.
+
+    Raises:
+      StorageError: the disk or the store refuses; the old file is as it was.
     """
     if isinstance(path, Remote):
         path.write_bytes(data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def refusals(path: AnyPath) -> Iterator[None]:
+    """Says in one sentence what a disk refuses while the file is written.
+
+    Raises:
+      StorageError: it refused.
+
+    """
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}. What was written before is "
+            "intact. Mend that, then try again; a run goes on with --resume."
+        ) from error
 
 
 def write_json(path: AnyPath, obj: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unilogit_jax.errors import StorageError
 from unilogit_jax.paths import AnyPath, Remote
+from unilogit_jax.run.files import refusals
 
 PAUSE = 2.0
 """Seconds between two uploads; stores limit how often one object is written."""
@@ -29,13 +30,19 @@ class Journal:
         self._remote = _Upload(path) if isinstance(path, Remote) else None
 
     def append(self, text: str) -> None:
-        """Adds text at the end; on a disk it is there at once."""
+        """Adds text at the end; on a disk it is there at once.
+
+        Raises:
+          StorageError: the disk refuses.
+
+        """
         if self._remote is not None:
             self._remote.append(text)
         elif isinstance(self._path, Path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+            with refusals(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(text)
 
     def flush(self) -> None:
         """Returns once everything is written.

@@ -13,6 +13,7 @@ from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath, Remote, to_path
 from unilogit_jax.train.event_loops import patient_event_loops
 from unilogit_jax.train.fingerprint import marks_of
+from unilogit_jax.train.preemption import hold_interrupt
 from unilogit_jax.train.quiet import quiet_failures
 
 
@@ -69,9 +70,10 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.wait()
-            with self._told("write"):
-                self._manager.close()
+            with hold_interrupt():
+                self.wait()
+                with self._told("write"):
+                    self._manager.close()
         except CheckpointError:
             # What ended the block says more than what became of its last checkpoint.
             if error is None:
@@ -107,7 +109,8 @@ class Checkpoints:
         if self._before_save is not None:
             self._before_save()
         items["facts"] = ocp.args.JsonSave({**facts, "step": step, "fingerprints": marks})
-        with self._told("write"):
+        # Cut off in between, threads of Orbax would go on with what is no longer there.
+        with self._told("write"), hold_interrupt():
             written = self._manager.save(step, args=ocp.args.Composite(**items))
         if not written:
             raise CheckpointError(

@@ -73,3 +73,30 @@ def notice_interrupt() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def hold_interrupt() -> Iterator[None]:
+    """A block that a first Ctrl-C does not cut off: it comes when the block is done.
+
+    A second one comes at once. Outside of a program's main thread nothing is held.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not main or not callable(before):
+        yield
+        return
+    came: tuple[int, Any] | None = None
+
+    def hold(number: int, frame: Any) -> None:
+        nonlocal came
+        came = (number, frame)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came is not None:
+            before(*came)

@@ -104,9 +104,9 @@ def _true_status(run: RunFolder, console: Console) -> Iterator[None]:
         yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
-        console.log(traceback.format_exc())
-        # What ended the run says more than a store that takes no more notes on it.
+        # What ended the run says more than a disk or store that takes no more notes on it.
         with suppress(StorageError):
+            console.log(traceback.format_exc())
             if is_first():
                 run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
             console.flush()
