@@ -22,6 +22,13 @@ def test_sizes_that_do_not_fit_are_refused(sizes):
         make_mesh(**sizes)
 
 
+@pytest.mark.parametrize("sizes", [{"data": 0}, {"data": 0, "fsdp": 8}, {"tensor": -2}])
+def test_a_size_that_is_none_is_named(sizes):
+    axis = "tensor -2" if "tensor" in sizes else "data 0"
+    with pytest.raises(ConfigError, match=f"mesh: {axis} is no size"):
+        make_mesh(**sizes)
+
+
 def test_an_axis_that_does_not_divide_is_dropped():
     mesh = make_mesh(fsdp=4, tensor=2)
     assert partition_spec(("embed", "mlp"), (8, 6), mesh) == P("fsdp", "tensor")

@@ -41,6 +41,22 @@ class Preempted(UnilogitError):
     """The machine wants the process to end; what was done is saved. Exit code 143."""
 
 
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Refuses an argument that is none of the words known.
+
+    Raises:
+      ValueError: it is not; the message lists them.
+
+    Example:
+      >>> check_choice("over", "tokens", ("tokens", "examples"))
+
+    """
+    words = list(known)
+    if value not in words:
+        listed = ", ".join(map(repr, words))
+        raise ValueError(f"{name}={value!r} is unknown; use one of {listed}")
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """A " Did you mean 'x'?" for a mistyped word, or the empty string.
 

@@ -41,11 +41,14 @@ def make_mesh(*, data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Any = 
       {'data': 1, 'fsdp': 1, 'tensor': 1}
 
     Raises:
-      ConfigError: the sizes do not multiply to the number of devices.
+      ConfigError: the sizes do not multiply to the number of devices, or one is none.
 
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = [data, fsdp, tensor]
+    wrong = [f"{axis} {n}" for axis, n in zip(AXES, sizes, strict=True) if n < 1 and n != -1]
+    if wrong:
+        raise ConfigError(f"mesh: {wrong[0]} is no size of an axis: give 1 or more, or -1.")
     if sizes.count(-1) > 1:
         raise ConfigError("mesh: only one of data, fsdp, tensor may be -1.")
     if -1 in sizes:
@@ -95,7 +98,15 @@ def partition_spec(
 
 
 def tree_shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
-    """NamedShardings for a tree of arrays (or shapes), given the same tree of axis-name tuples."""
+    """NamedShardings for a tree of arrays (or shapes), given the same tree of axis-name tuples.
+
+    Example:
+      >>> mesh = make_mesh(fsdp=1, devices=jax.devices()[:1])
+      >>> found = tree_shardings({"w": ("embed", "mlp")}, {"w": np.zeros((8, 6))}, mesh)
+      >>> tuple(found["w"].spec)
+      ('fsdp', 'tensor')
+
+    """
     return jax.tree.map(
         lambda leaf, names: NamedSharding(mesh, partition_spec(names, leaf.shape, mesh)),
         shapes,

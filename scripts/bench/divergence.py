@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import head
 import jax.numpy as jnp
 import numpy as np
+from measuring import Data, arguments, compiled, make_data, measure, wanted
 
 from unilogit_jax.losses import undial
 from unilogit_jax.ops import Divergence, Teacher, TopK, divergence_loss
@@ -23,8 +23,8 @@ BETA, STORED = 10.0, 8
 
 
 def main() -> int:
-    options = head.arguments(__doc__ or "")
-    data = head.make_data(options)
+    options = arguments(__doc__ or "")
+    data = make_data(options)
     ref_kernel = jnp.roll(data.kernel, 1, axis=1)
 
     def ours(direction: Any, teacher: Any = None, **ways: Any) -> Callable:
@@ -50,21 +50,21 @@ def main() -> int:
         return jnp.einsum("nv,vd->nd", u, w), jnp.einsum("nv,nd->vd", z, h)
 
     rows = [
-        head.compiled("four bare matmuls", matmuls, data, grad=None),
-        head.compiled("default", ours("cross_entropy"), data),
-        head.compiled("low memory", ours("cross_entropy", keep=False), data),
-        head.compiled("reverse KL", ours("reverse"), data),
-        head.compiled("Jensen-Shannon", ours("js"), data),
-        head.compiled("default, head frozen", ours("cross_entropy"), data, grad=0),
-        head.compiled(f"top {STORED} stored", ours("cross_entropy", stored(data)), data),
-        head.compiled("definition on full logits", definition, data),
+        compiled("four bare matmuls", matmuls, data, grad=None),
+        compiled("default", ours("cross_entropy"), data),
+        compiled("low memory", ours("cross_entropy", keep=False), data),
+        compiled("reverse KL", ours("reverse"), data),
+        compiled("Jensen-Shannon", ours("js"), data),
+        compiled("default, head frozen", ours("cross_entropy"), data, grad=0),
+        compiled(f"top {STORED} stored", ours("cross_entropy", stored(data)), data),
+        compiled("definition on full logits", definition, data),
     ]
-    rows = [row for row in rows if head.wanted(row.name, options)]
-    head.measure(rows, options, base="four bare matmuls")
+    rows = [row for row in rows if wanted(row.name, options)]
+    measure(rows, options, base="four bare matmuls")
     return 0
 
 
-def stored(data: head.Data) -> TopK:
+def stored(data: Data) -> TopK:
     """Any few tokens with any probabilities: the work is the same."""
     rng = np.random.default_rng(1)
     n, v = data.hidden.shape[0], data.kernel.shape[0]

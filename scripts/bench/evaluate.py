@@ -23,15 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-)
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_thread  # noqa: F401
 import optax
-import step as bench
+import step_shape as bench
 import torch
 import transformers
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import step as bench
+import one_thread  # noqa: F401
+import step_shape as bench
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unilogit_jax import methods, models

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of whole answers and JensUn: values and slopes in float64, from lost to memorised."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,3 +106,19 @@ def test_a_beta_that_is_not_positive_is_refused(loss):
     for beta in (0.0, -1.0):
         with pytest.raises(ValueError, match="beta > 0"):
             loss(jnp.zeros(1), jnp.zeros(1), beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (flat_template, {"divergence": "js"}),
+        (flat_forget, {"divergence": "js"}),
+        (dpo, {"compat": "open-unlearning"}),
+    ],
+)
+def test_a_mistyped_option_is_refused_and_not_taken_for_another(loss, options):
+    ((name, word),) = options.items()
+    values = [jnp.zeros(1)] * (2 if loss is dpo else 1)
+    # Unwrapped: the run-time type check of the tests would refuse it first.
+    with pytest.raises(ValueError, match=f"{name}='{word}' is unknown; use one of"):
+        inspect.unwrap(loss)(*values, **options)

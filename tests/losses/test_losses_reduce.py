@@ -46,7 +46,7 @@ def test_token_mean_does_not_depend_on_how_tokens_are_laid_out(rng):
 
 
 def test_an_unknown_way_to_average_is_refused():
-    with pytest.raises(ValueError, match="use 'tokens' or 'examples'"):
+    with pytest.raises(ValueError, match="unknown; use one of 'tokens', 'examples'"):
         inspect.unwrap(masked_mean)(jnp.zeros(2), jnp.ones(2), over="batch")
 
 

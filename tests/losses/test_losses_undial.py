@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """UnDIAL: formula, gradient, fixed point, masks."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,3 +73,9 @@ def test_undial_leaves_padding_columns_of_the_head_out(rng):
     np.testing.assert_allclose(wide_values, values, rtol=1e-6)
     np.testing.assert_allclose(np.asarray(wide_grad)[:, :9], grad, rtol=1e-5, atol=1e-7)
     assert not np.any(np.asarray(wide_grad)[:, 9:])
+
+
+def test_a_mistyped_compat_is_refused_and_not_taken_for_none():
+    z = jnp.zeros((1, 3))
+    with pytest.raises(ValueError, match="compat='open-unlearning' is unknown"):
+        inspect.unwrap(undial)(z, z, jnp.array([0]), compat="open-unlearning")

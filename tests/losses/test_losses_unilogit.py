@@ -104,6 +104,18 @@ def test_tau_per_token_equals_the_definition_and_lets_no_gradient_through(rng):
     assert not np.any(of_tau(tau))
 
 
+def test_tau_per_token_may_be_an_array_of_numpy(rng):
+    z, labels = logits_with_log_odds(rng, np.array([-3.0, 2.0]), 11)
+    m, tau = jnp.asarray(true_log_odds(z, labels), jnp.float32), np.array([0.2, 0.7], np.float32)
+    # Unwrapped: the type check of the tests knows arrays of JAX alone.
+    functions = [inspect.unwrap(f) for f in (unilogit, unilogit_target)]
+    for tried in (tau, jnp.asarray(tau)):
+        found = [f(jnp.asarray(z), jnp.asarray(labels), tau=tried) for f in functions]
+        found.append(inspect.unwrap(unilogit_from_log_odds)(m, vocab_size=11, tau=tried))
+        np.testing.assert_allclose(found[0], found[2], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found[1][np.arange(2), labels], tau, rtol=1e-6)
+
+
 def test_tau_of_a_masked_token_may_be_zero_or_nan(rng):
     z, labels = logits_with_log_odds(rng, np.array([1.0, 2.0, 3.0]), 11)
     mask, tau = jnp.array([1.0, 0.0, 0.0]), jnp.array([0.1, 0.0, jnp.nan])

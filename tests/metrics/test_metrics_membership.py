@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Membership scores against their formulas written out, and the AUC against counting pairs."""
 
+import inspect
 import zlib
 
 import numpy as np
@@ -15,6 +16,7 @@ from unilogit_jax.metrics import (
     relative_difference,
     zlib_score,
 )
+from unilogit_jax.metrics import membership as membership_file
 
 
 def counted(member, other):
@@ -82,3 +84,9 @@ def test_privleak_is_the_relative_difference_of_what_is_hidden():
     assert privleak(1.0, 0.4) == pytest.approx(-100)
     assert privleak(0.4, 0.4) == 0
     assert privleak(0.2, 0.6) == pytest.approx(relative_difference(0.8, 0.4))
+
+
+def test_an_unknown_variant_is_refused_and_not_taken_for_muse():
+    # What both functions end in; they themselves are refused by the type check of the tests.
+    with pytest.raises(ValueError, match="variant='MUSE' is unknown"):
+        inspect.unwrap(membership_file._lowest)(np.ones(3), 0.4, "MUSE")

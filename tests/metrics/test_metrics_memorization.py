@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact memorisation and extraction strength against loops written from their definitions."""
 
+import inspect
 import itertools
 import math
 
@@ -37,3 +38,8 @@ def test_a_complete_miss_is_zero_and_no_token_is_no_number():
     empty = np.zeros(1, bool)
     assert math.isnan(extraction_strength(empty)) and math.isnan(exact_memorization(empty))
     assert extraction_strength(empty, variant="open_unlearning") == 0
+
+
+def test_an_unknown_variant_is_refused_and_not_taken_for_exact():
+    with pytest.raises(ValueError, match="variant='openunlearning' is unknown"):
+        inspect.unwrap(extraction_strength)(np.ones(3, bool), variant="openunlearning")

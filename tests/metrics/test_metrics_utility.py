@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Harmonic means and truth-ratio aggregates, from their formulas."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy.stats import hmean
@@ -25,3 +27,6 @@ def test_aggregates_of_truth_ratios():
     assert truth_ratio_score(ratios, aggregate="true_better") == (1 + 0.5) / 4
     with pytest.raises(DataError):
         truth_ratio_score(np.zeros(0), aggregate="true_better")
+    # Unwrapped: the run-time type check of the tests would refuse it first.
+    with pytest.raises(ValueError, match="aggregate='closer_to_one' is unknown"):
+        inspect.unwrap(truth_ratio_score)(ratios, aggregate="closer_to_one")

@@ -85,6 +85,16 @@ def test_weights_below_the_floor_end_training_and_the_best_before_are_kept(tmp_p
     assert (again, lines) == (2.0, []), "it stays ended"
 
 
+def test_a_utility_that_is_no_number_is_not_above_the_floor(tmp_path):
+    def breaking(weights):
+        return falling(weights) | ({"utility": float("nan")} if weights["w"] >= 4 else {})
+
+    which = replace(watched(floor=0.1), evaluate=breaking)
+    weight, lines, notes = run(tmp_path / "unlearn", which)
+    assert weight == 2.0 and lines[-1]["step"] == 4
+    assert any("utility is nan, below 0.100" in note for note in notes)
+
+
 def test_without_a_floor_the_last_weights_are_kept_and_all_updates_done(tmp_path):
     weight, lines, _ = run(tmp_path / "unlearn", watched())
     assert weight == STEPS

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from unilogit_jax.errors import check_choice
+
 
 def dpo(
     gain_of_winner: Float[Array, "*B"],
@@ -32,7 +34,7 @@ def dpo(
       One value per pair, float32 [*B]; the caller averages.
 
     Raises:
-      ValueError: if `beta` is not positive.
+      ValueError: if `beta` is not positive or `compat` is unknown.
 
     Example:
       >>> zero = jnp.zeros(1)
@@ -43,6 +45,7 @@ def dpo(
     """
     if beta <= 0:
         raise ValueError(f"DPO needs beta > 0, got {beta}")
+    check_choice("compat", compat, ("none", "open_unlearning"))
     scale = 2.0 / beta if compat == "open_unlearning" else 1.0
     gap = gain_of_winner.astype(jnp.float32) - gain_of_loser.astype(jnp.float32)
     return scale * jax.nn.softplus(-beta * gap)

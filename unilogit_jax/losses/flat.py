@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from unilogit_jax.errors import check_choice
 from unilogit_jax.ops import with_slopes
+
+DIVERGENCES = ("kl", "tv")
 
 
 def label_probability(log_odds: Float[Array, "*T"]) -> Float[Array, "*T"]:
@@ -43,12 +46,16 @@ def flat_template(
     Returns:
       One value per answer, float32 [*B]; the caller averages over answers.
 
+    Raises:
+      ValueError: an unknown divergence.
+
     Example:
       >>> flat_template(jnp.array([0.5])).item()
       -0.5
 
     Reference: arXiv:2410.11143.
     """
+    check_choice("divergence", divergence, DIVERGENCES)
     p = probability.astype(jnp.float32)
     return -p if divergence == "kl" else -0.5 * jnp.tanh(p)
 
@@ -67,11 +74,15 @@ def flat_forget(
     Returns:
       One value per answer, float32 [*B]; the caller averages over answers.
 
+    Raises:
+      ValueError: an unknown divergence.
+
     Example:
       >>> flat_forget(jnp.array([1.0])).item()
       1.0
 
     Reference: arXiv:2410.11143.
     """
+    check_choice("divergence", divergence, DIVERGENCES)
     p = probability.astype(jnp.float32)
     return jnp.exp(p - 1.0) if divergence == "kl" else 0.5 * jnp.tanh(p)

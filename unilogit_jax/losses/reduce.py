@@ -6,6 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from unilogit_jax.errors import check_choice
 from unilogit_jax.losses._common import per_token
 from unilogit_jax.losses.cross_entropy import cross_entropy_from_log_odds
 
@@ -41,8 +42,7 @@ def masked_mean(
       2.5
 
     """
-    if over not in ("tokens", "examples"):
-        raise ValueError(f"over={over!r} is no way to average; use 'tokens' or 'examples'")
+    check_choice("over", over, ("tokens", "examples"))
     counts = mask.astype(bool)
     values = jnp.where(counts, values.astype(jnp.float32), 0.0)
     if over == "tokens":

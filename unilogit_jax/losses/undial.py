@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from unilogit_jax.errors import check_choice
 from unilogit_jax.losses._common import supervised
 from unilogit_jax.ops import label_columns
 
@@ -38,6 +39,9 @@ def undial(
       One value per token, float32 [*T], 0 without gradient at positions that do not count; the
       caller averages. The gradient with respect to the logits is p - t.
 
+    Raises:
+      ValueError: `compat` is unknown.
+
     Example:
       >>> z = jnp.zeros((1, 2))
       >>> print(f"{undial(z, z, jnp.array([0]), beta=0.0)[0]:.4f}")  # log 2
@@ -47,6 +51,7 @@ def undial(
     Note: the strength is gamma in part of the literature, beta in the authors' settings for
       OpenUnlearning.
     """
+    check_choice("compat", compat, ("none", "open_unlearning"))
     if compat == "open_unlearning":
         labels = labels % logits.shape[-1]
     valid = supervised(labels, mask, logits.shape[-1])[..., None]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from unilogit_jax.errors import check_choice
 from unilogit_jax.losses._common import per_token, supervised
 from unilogit_jax.ops import label_columns, with_slopes
 
@@ -163,7 +164,7 @@ class _Target(NamedTuple):
 
 
 def tau_where(
-    valid: Bool[Array, "*T"], tau: float | Float[Array, "*T"] | None
+    valid: Bool[Array, "*T"], tau: float | Float[Array, "*T"] | Float[np.ndarray, "*T"] | None
 ) -> float | Float[Array, "*T"] | None:
     """A `tau` that is harmless at ignored positions, whatever stands there.
 
@@ -173,21 +174,20 @@ def tau_where(
 
 
 def _target(
-    tau: float | Float[Array, "*T"] | None,
+    tau: float | Float[Array, "*T"] | Float[np.ndarray, "*T"] | None,
     vocab_size: int,
     direction: str,
     logit_tau: Float[Array, "*T"] | None = None,
 ) -> _Target:
     if vocab_size < 2:
         raise ValueError(f"Unilogit needs a vocabulary of at least 2 tokens, got {vocab_size}")
-    if direction not in ("reverse", "forward"):
-        raise ValueError(f"direction={direction!r} is unknown; use 'reverse' or 'forward'")
+    check_choice("direction", direction, ("reverse", "forward"))
     if logit_tau is not None:
         if tau is not None:
             raise ValueError("tau and logit_tau say the same thing: give one of them")
         return _logit_target(logit_tau)
-    if isinstance(tau, jax.Array):
-        return _array_target(tau)
+    if isinstance(tau, jax.Array | np.ndarray):
+        return _array_target(jnp.asarray(tau))
     if tau is None:
         # Not log1p(-u) - log(u) of a rounded 1/V: m + log(V-1) has to cross 0 at the right place.
         tau, log_tau, logit = 1 / vocab_size, -math.log(vocab_size), -math.log(vocab_size - 1)

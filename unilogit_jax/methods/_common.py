@@ -172,6 +172,18 @@ def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float
 
     The divisor is that of the whole (global) batch, so the number does not depend on mesh or
     padding, and the means of the parts of a batch add up to that of all.
+
+    Example:
+      >>> stats = TokenStats(
+      ...     log_odds=jnp.zeros(3),
+      ...     sets=jnp.array([FORGET, FORGET, RETAIN]),
+      ...     segments=jnp.array([1, 1, 2]),
+      ...     weights=jnp.ones(3),
+      ...     num_segments=3,
+      ... )
+      >>> set_mean(jnp.array([1.0, 3.0, 9.0]), stats, FORGET).item()
+      2.0
+
     """
     weights = jnp.where(stats.sets == which, stats.weights, 0.0)
     total = jnp.sum(weights) if stats.set_tokens is None else stats.set_tokens[which]
@@ -180,7 +192,20 @@ def set_mean(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float
 
 
 def answer_sums(values: Float[Array, "*T"], stats: TokenStats, which: int) -> Float[Array, " S"]:
-    """Sums of per-token values over the supervised tokens of each answer of one set, by segment."""
+    """Sums of per-token values over the supervised tokens of each answer of one set, by segment.
+
+    Example:
+      >>> stats = TokenStats(
+      ...     log_odds=jnp.zeros(3),
+      ...     sets=jnp.array([FORGET, FORGET, RETAIN]),
+      ...     segments=jnp.array([1, 1, 2]),
+      ...     weights=jnp.ones(3),
+      ...     num_segments=3,
+      ... )
+      >>> answer_sums(jnp.array([1.0, 3.0, 9.0]), stats, FORGET).tolist()
+      [0.0, 4.0, 0.0]
+
+    """
     mask = (stats.sets == which) & (stats.weights > 0)
     picked = jnp.where(mask, values, 0.0).ravel()
     return jax.ops.segment_sum(picked, stats.segments.ravel(), stats.num_segments)
@@ -205,6 +230,18 @@ def answer_mean(values: Float[Array, " S"], stats: TokenStats, which: int) -> Fl
 
     An answer is a segment with supervised tokens of the set; the others are left out. The divisor
     is that of the whole batch.
+
+    Example:
+      >>> stats = TokenStats(
+      ...     log_odds=jnp.zeros(3),
+      ...     sets=jnp.array([FORGET, FORGET, RETAIN]),
+      ...     segments=jnp.array([1, 1, 2]),
+      ...     weights=jnp.ones(3),
+      ...     num_segments=3,
+      ... )
+      >>> answer_mean(jnp.array([0.0, 4.0, 9.0]), stats, FORGET).item()
+      4.0
+
     """
     present = answer_lengths(stats, which) > 0
     local = jnp.sum(present.astype(jnp.float32))

@@ -17,6 +17,8 @@ class Undial(Unlearning):
 
     L = mean_t CE(softmax(z_ref - beta e_y), p_t) + retain_weight * NLL(retain)
 
+    Published without a retain term; here the usual one is added, `retain_weight: 0` leaves it out.
+
     Reference: arXiv:2402.10052.
 
     Note: The authors' code takes the mean over all tokens of plain text, OpenUnlearning over

@@ -7,15 +7,14 @@ fail, 0.5 that they are not.
 """
 
 import zlib
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from unilogit_jax.errors import DataError
+from unilogit_jax.errors import DataError, check_choice
+from unilogit_jax.metrics.probability import EPSILON
 
-_EPSILON = 1e-10
-"""Added to denominators by open-unlearning; kept so that results compare to the last digit."""
 _LEAST_VARIANCE = 1e-6
 
 MinK = Literal["open_unlearning", "muse"]
@@ -67,6 +66,9 @@ def min_k(
     Returns:
       The score, at least 0.
 
+    Raises:
+      ValueError: an unknown variant.
+
     Example:
       >>> min_k(np.array([-1.0, -5.0, -3.0, -2.0, -4.0, -9.0]))
       4.5
@@ -97,6 +99,9 @@ def min_k_plus_plus(
 
     Returns:
       The score.
+
+    Raises:
+      ValueError: an unknown variant.
 
     Example:
       >>> logprobs, zeros = np.array([-1.0, -3.0, -2.0, -2.0]), np.zeros(4)
@@ -148,7 +153,7 @@ def privleak(value: float, reference: float) -> float:
 
     Reference: MUSE, arXiv:2407.06460, whose AUC is one minus this one.
     """
-    return 100 * ((1 - value) - (1 - reference)) / ((1 - reference) + _EPSILON)
+    return 100 * ((1 - value) - (1 - reference)) / ((1 - reference) + EPSILON)
 
 
 def relative_difference(value: float, reference: float) -> float:
@@ -159,11 +164,12 @@ def relative_difference(value: float, reference: float) -> float:
       20.0
 
     """
-    return 100 * (value - reference) / (reference + _EPSILON)
+    return 100 * (value - reference) / (reference + EPSILON)
 
 
 def _lowest(values: Float[np.ndarray, " T"], share: float, variant: MinK) -> float:
     """Mean of the lowest share of the values."""
+    check_choice("variant", variant, get_args(MinK))
     values = np.asarray(values, np.float64)
     if variant == "open_unlearning":
         values = values[:-1]

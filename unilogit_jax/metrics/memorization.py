@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of an answer a model would write by itself, from the arg-max hits of its tokens."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool
+
+from unilogit_jax.errors import check_choice
 
 Variant = Literal["exact", "open_unlearning"]
 
@@ -50,6 +52,9 @@ def extraction_strength(
       A value in [0, 1], lower is better on forgotten answers. Without a token: NaN, and 0 for
       open_unlearning.
 
+    Raises:
+      ValueError: an unknown variant.
+
     Example:
       >>> hits = np.array([True, False, True, True, False])
       >>> extraction_strength(hits), extraction_strength(~hits)
@@ -57,6 +62,7 @@ def extraction_strength(
 
     Reference: Carlini et al. 2021, arXiv:2012.07805; Wang et al. 2025, arXiv:2502.19301.
     """
+    check_choice("variant", variant, get_args(Variant))
     hits = hits[: len(hits) - end_token]
     total = len(hits)
     if not total:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from unilogit_jax.errors import DataError
 
-_EPSILON = 1e-10
+EPSILON = 1e-10
 """Added to denominators by open-unlearning; kept so that results compare to the last digit."""
 
 
@@ -74,7 +74,7 @@ def normalised_probability(
     _check_choices(nll, wrong_nll)
     correct = probability(nll)
     wrong = np.exp(-np.asarray(wrong_nll, np.float64))
-    return correct / (correct + wrong.sum(-1) + _EPSILON)
+    return correct / (correct + wrong.sum(-1) + EPSILON)
 
 
 def truth_ratio(
@@ -107,7 +107,7 @@ def truth_ratio(
     """
     _check_choices(correct_nll, wrong_nll)
     wrong = np.exp(-np.asarray(wrong_nll, np.float64).mean(-1))
-    return wrong / (probability(correct_nll) + _EPSILON)
+    return wrong / (probability(correct_nll) + EPSILON)
 
 
 def choice_accuracy(

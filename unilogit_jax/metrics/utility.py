@@ -7,9 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from unilogit_jax.errors import DataError
-
-_EPSILON = 1e-10
+from unilogit_jax.errors import DataError, check_choice
+from unilogit_jax.metrics.probability import EPSILON
 
 
 def truth_ratio_score(
@@ -30,6 +29,7 @@ def truth_ratio_score(
 
     Raises:
       DataError: there are no items.
+      ValueError: an unknown aggregate.
 
     Example:
       >>> truth_ratio_score(np.array([0.5, 2.0]), aggregate="true_better")
@@ -37,11 +37,12 @@ def truth_ratio_score(
 
     Reference: TOFU, arXiv:2401.06121; the 1e-10 is open-unlearning's.
     """
+    check_choice("aggregate", aggregate, ("closer_to_1", "true_better"))
     ratios = np.asarray(ratios, np.float64)
     if not len(ratios):
         raise DataError("a mean of truth ratios needs at least one item.")
     if aggregate == "closer_to_1":
-        return float(np.minimum(ratios, 1 / (ratios + _EPSILON)).mean())
+        return float(np.minimum(ratios, 1 / (ratios + EPSILON)).mean())
     return float(np.maximum(0.0, 1.0 - ratios).mean())
 
 

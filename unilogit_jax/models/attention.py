@@ -143,6 +143,7 @@ def attention(
     if mask is None and (sight.window is not None or softcap is not None):
         mask = _causal_mask(query.shape[1], sight.window)
     if softcap is not None:
+        assert mask is not None  # made just now, if it was none
         return _capped(query, key, value, mask, scale=factor, softcap=softcap)
     return jax.nn.dot_product_attention(
         query,
@@ -255,7 +256,7 @@ def _capped(
     query: Float[Array, "B L H head_dim"],
     key: Float[Array, "B S K head_dim"],
     value: Float[Array, "B S K head_dim"],
-    mask: Bool[Array, "rows 1 L S"] | None,
+    mask: Bool[Array, "rows 1 L S"],
     *,
     scale: float,
     softcap: float,
@@ -266,7 +267,6 @@ def _capped(
     grouped = query.reshape(b, length, groups, heads // groups, width)
     scores = jnp.einsum("blkgd,bskd->bkgls", grouped, key, preferred_element_type=jnp.float32)
     scores = softcap * jnp.tanh(scores * (scale / softcap))
-    if mask is not None:
-        scores = jnp.where(mask[:, :, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(mask[:, :, None], scores, jnp.finfo(jnp.float32).min)
     shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bkgls,bskd->blkgd", shares, value).reshape(query.shape)

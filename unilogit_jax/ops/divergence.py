@@ -138,6 +138,9 @@ def divergence_loss(
     Returns:
       The sum, and what was found of the tokens, which carries no gradient.
 
+    Raises:
+      ValueError: as in `chunked_divergence`.
+
     Example:
       >>> hidden, kernel = jnp.ones((2, 3)), jnp.ones((4, 3))
       >>> teacher = Teacher(hidden=hidden, head=kernel)

@@ -56,6 +56,17 @@ def generic_top(
       Log-odds of the labels, tokens, their log-probabilities, log-probability of all the others; no
       log-probability is below the least float32.
 
+    Example:
+      >>> from unilogit_jax.types import Head
+      >>> head = Head(kernel=jnp.array([[3.0], [1.0], [2.0]]))
+      >>> knows = ModelOutput(hidden=jnp.full((1, 1, 1), 2.0), head=head)  # all logits are higher
+      >>> start = ModelOutput(hidden=jnp.ones((1, 1, 1)), head=head)
+      >>> _, tokens, _, _ = generic_top(start, knows, jnp.array([[0]]), alpha=0.0, k=1)
+      >>> tokens.tolist()
+      [[[2]]]
+      >>> generic_top(start, knows, jnp.array([[0]]), alpha=5.0, k=1)[1].tolist()
+      [[[1]]]
+
     """
     rows, length = labels.shape
     size = max(1, block // rows)

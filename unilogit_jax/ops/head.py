@@ -147,6 +147,9 @@ def head_loss(
     Returns:
       The sum, and the statistics of the tokens, which carry no gradient.
 
+    Raises:
+      ValueError: an unknown extra, or `whole_rows` with rows that are too long.
+
     Example:
       >>> phi = lambda m, aux: (jax.nn.softplus(-m), -jax.nn.sigmoid(-m))  # cross entropy
       >>> labels, weights = jnp.array([0, 3]), jnp.full(2, 0.5)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from unilogit_jax.errors import check_choice
+
 Direction = Literal["forward", "cross_entropy", "reverse", "anchored", "js"]
 _LOG_2 = math.log(2.0)
 
@@ -46,9 +48,7 @@ class Divergence:
     teacher's other tokens keep their ratios."""
 
     def __post_init__(self) -> None:
-        if self.direction not in get_args(Direction):
-            known = ", ".join(map(repr, get_args(Direction)))
-            raise ValueError(f"direction={self.direction!r} is unknown; use one of {known}")
+        check_choice("direction", self.direction, get_args(Direction))
         if self.tau is None:
             return
         if self.beta != 0.0:
@@ -136,7 +136,7 @@ def slopes_of_alternatives(
 ) -> Float[Array, "*N V"]:
     """dL/dz of the alternatives, from the slopes with respect to m and to the distance.
 
-    The label's is the slope with respect to m, `js_label_slope` in its place for "js".
+    The label's is the slope with respect to m. For "js" both slopes are those of `js_slopes`.
 
     Args:
       direction: the divergence's.

@@ -114,9 +114,9 @@ def _visit(
             # The start of an asynchronous gather returns what it takes and what it will give.
             size = (max if found[3] and found[2] != "all-reduce" else sum)(_sizes(found[1]))
             size *= _group(line) if found[2] == "reduce-scatter" else 1
-            name = f"{key[1] if key else line} {kind} {size}"
-            *_, before = channels.get(name, (kind, size, times if piece else 0))
-            channels[name] = (kind, size, min(before, times) if piece else before + times)
+            channel = f"{key[1] if key else line} {kind} {size}"
+            *_, before = channels.get(channel, (kind, size, times if piece else 0))
+            channels[channel] = (kind, size, min(before, times) if piece else before + times)
         elif loop := _LOOP.search(line):
             _visit(loop[2], times * _turns(line, bodies.get(loop[1], [])), bodies, channels)
         for callee in _callees(line):

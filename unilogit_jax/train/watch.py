@@ -17,7 +17,7 @@ class Watch:
 
     Weights are fit to be kept where their utility is at least `floor` times that of the start. Of
     these the ones that have forgotten most are the best. Training ends early once the utility has
-    fallen below the floor, or the forget number is down to its target.
+    fallen below the floor or is NaN, or the forget number is down to its target.
 
     Example:
       >>> watch = Watch(every=10, start={"u": 0.8}, utility="u", forget="f", floor=0.9, target=0.1)
@@ -56,7 +56,8 @@ class Watch:
         """The rule after one more evaluation, and whether these are the best weights so far."""
         utility, forget = numbers[self.utility], numbers[self.forget]
         least = None if self.floor is None else self.floor * self.start[self.utility]
-        if least is not None and utility < least:
+        # Not "below": a utility that is no number is not above the floor either.
+        if least is not None and not utility >= least:
             return replace(self, ended=f"{self.utility} is {utility:.3f}, below {least:.3f}"), False
         better = least is not None and forget < self.best_forget
         seen = replace(self, best_step=step, best_forget=forget) if better else self
