@@ -11,6 +11,7 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console
+from unilogit_jax.workflows._checks import check_out
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._reinforced import WHP, Reinforced, reinforced_of
 from unilogit_jax.workflows._results import MODEL, Results, show, write_evaluations
@@ -60,6 +61,11 @@ def evaluate(
     reinforced = reinforced_of(whp, alpha)
     folder = agreed(lambda: is_run(source))
     run, experiment = _opened(source, overrides) if folder else (None, _wanted(source, overrides))
+    target = None if out is None else to_path(out)
+    if target is None and run is not None and not overrides:
+        target = run.eval
+    if target is not None:
+        check_out(target, folder=True)
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
         found = columns_of(run, prepared, reinforced)
@@ -69,9 +75,6 @@ def evaluate(
         with console.stage(f"evaluating {column}") as progress:
             results.evaluations[column] = evaluator(params, progress=progress.items)
     show(console, experiment.name, results)
-    target = to_path(out) if out is not None else None
-    if target is None and run is not None and not overrides:
-        target = run.eval
     if target is not None:
         by_first(lambda: write_evaluations(target, results))
         console.line(f"items and logs: {target}")
