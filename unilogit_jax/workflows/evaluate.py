@@ -74,11 +74,12 @@ def evaluate(
         evaluator = _evaluator(prepared, model)
         with console.stage(f"evaluating {column}") as progress:
             results.evaluations[column] = evaluator(params, progress=progress.items)
-    show(console, experiment.name, results)
+    summaries = results.summaries()
+    show(console, experiment.name, results, summaries)
     if target is not None:
-        by_first(lambda: write_evaluations(target, results))
+        by_first(lambda: write_evaluations(target, results, summaries))
         console.line(f"items and logs: {target}")
-    return results.summaries()
+    return summaries
 
 
 def ask(

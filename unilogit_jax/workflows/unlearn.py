@@ -68,6 +68,7 @@ def unlearn(
             start = start_of(beside, mesh=prepared.mesh) if start is None else start
             results.evaluations |= known
             note_weights(run, "before", start)
+        before = results.summary("before")
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
         rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
         stages = [(method, UNLEARN, "after"), *rivals]
@@ -78,7 +79,7 @@ def unlearn(
                 chosen,
                 start=start,
                 evaluator=evaluator,
-                before=results.summaries()["before"],
+                before=before,
                 run=run,
                 console=console,
                 last=stage == stages[-1][1],
@@ -110,15 +111,15 @@ def _finish(
     run: RunFolder, console: Console, results: Results, *, title: str, prepared: Prepared
 ) -> None:
     """Prints the table, says the verdict, writes the report."""
-    experiment = prepared.experiment
-    show(console, title, results)
+    experiment, summaries = prepared.experiment, results.summaries()
+    show(console, title, results, summaries)
     facts = {
         "name": experiment.name,
         "method": method_label(experiment.method),
         "seed": experiment.output.seed,
     }
-    write_all(run, console, results, prepared, facts=facts)
-    console.title(str(verdict_of(results.summaries())))
+    write_all(run, console, results, summaries, prepared, facts=facts)
+    console.title(str(verdict_of(summaries)))
     console.line(f"report: {run.report}")
     console.line(f"everything else is in {run.path}; next, try:")
     for command in next_commands(run, experiment, finetuned=False):
