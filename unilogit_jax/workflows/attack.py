@@ -151,7 +151,7 @@ def _bench(folder: RunFolder, experiment: Experiment, asked: Options, console: C
         found = columns_of(folder, prepared, None)
     if "before" not in found:
         console.warn(
-            f"{folder.path} began with the models of another run, as those of a sweep do, and has "
-            "no columns before and gold. The first run of the sweep has them."
+            f"{folder.path} began with the models of another run, as those of a sweep do, and that "
+            "one is not there any more: there are no columns before and gold."
         )
     return Bench(prepared, {name: params for name, (_, params) in found.items()}, asked, console)

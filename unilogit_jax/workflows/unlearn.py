@@ -10,7 +10,7 @@ from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.run.ledger import write_ledger
-from unilogit_jax.workflows._beside import measured, start_of
+from unilogit_jax.workflows._beside import measured, note_origin, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_weights
@@ -67,6 +67,7 @@ def unlearn(
             start, known = prepared.base, measured(beside)
             start = start_of(beside, mesh=prepared.mesh) if start is None else start
             results.evaluations |= known
+            by_first(lambda: note_origin(run, beside))
             note_weights(run, "before", start)
         before = results.summary("before")
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
