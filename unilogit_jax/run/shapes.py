@@ -109,6 +109,12 @@ class Served(Digest):
     method: str
 
 
+class Identity(TypedDict):
+    """trackers.json."""
+
+    id: str
+
+
 class Page(TypedDict):
     """attack.json."""
 
