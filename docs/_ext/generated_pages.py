@@ -8,8 +8,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+from unilogit_jax.config.method_card import BOUNDS, TYPES
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -103,8 +102,8 @@ def _values(field: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"text: {_values(field['additionalProperties'], schema)}"
     if field["type"] == "null":
         return "null"
-    bounds = " and ".join(f"{sign} {field[key]}" for key, sign in _BOUNDS.items() if key in field)
-    return f"{_TYPES[field['type']]} {bounds}".strip()
+    bounds = " and ".join(f"{sign} {field[key]}" for key, sign in BOUNDS.items() if key in field)
+    return f"{TYPES[field['type']]} {bounds}".strip()
 
 
 def _about(field: dict[str, Any], schema: dict[str, Any]) -> str:

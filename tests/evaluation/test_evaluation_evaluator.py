@@ -210,3 +210,15 @@ def test_gradient_norms_of_data_without_two_sides_are_refused(evaluator_of):
 def test_stops_end_an_answer():
     assert cut_answer("Ann.\nQuestion: Who?", ("\nQuestion", "\n\n"), ended=False) == ("Ann.", True)
     assert cut_answer(" Ann ", ("\n",), ended=False) == ("Ann", False)
+
+
+def test_a_question_longer_than_any_row_of_training_keeps_its_answer(small, evaluator_of):
+    panels = (Panel(name="mmlu", new_tokens=0), Panel(name="mia", new_tokens=0))
+    long = Probe(f"{TEXT * 3} Who?", "Ann.", "mmlu", wrong=("Bo.",), opening="Answer:")
+    probes = long, Probe(None, TEXT, "mia")
+    cut, text = evaluator_of(*probes, panels=panels, max_length=8)(small[2]).items
+    whole, _ = evaluator_of(*probes, panels=panels, max_length=512)(small[2]).items
+    assert cut.nll == pytest.approx(whole.nll) and cut.wrong_nll == pytest.approx(whole.wrong_nll)
+    assert text.tokens == 7, "a text is cut as ever"
+    with pytest.raises(DataError, match="no answer token is left after cutting to 2048"):
+        evaluator_of(replace(long, question=TEXT * 200), panels=panels[:1])

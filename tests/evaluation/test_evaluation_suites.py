@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unilogit_jax.data import Probe
 from unilogit_jax.errors import DataError
-from unilogit_jax.evaluation import SUITES, Evaluation, Item, summarize
+from unilogit_jax.evaluation import SUITES, Evaluation, Item, Scores, summarize
+from unilogit_jax.evaluation.item_scores import token_scores
 from unilogit_jax.metrics import ngram_entropy, summarize_muse_log, summarize_tofu_log
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
@@ -225,3 +227,14 @@ def test_items_of_an_earlier_version_are_refused_where_lengths_matter():
     with pytest.raises(DataError, match=r"'Q0\?'.*how many tokens.*Evaluate the model again"):
         summarize(Evaluation((old,), float("nan"), "rwku"))
     assert summarize(Evaluation((replace(old, group="mmlu"),), float("nan"), "rwku"))
+
+
+@pytest.mark.parametrize(
+    "probe", [Probe("Who?", "Ann.", "forget"), Probe("Ann", " lives.", "verbmem", literal=True)]
+)
+def test_memorisation_leaves_the_last_token_out_as_published_logs_do(probe):
+    """Of a passage too, which has no end token."""
+    hits = np.array([True, True, True, False])
+    found = token_scores(probe, 0, Scores((np.full(4, -1.0),), (hits,)), "text")
+    assert (found["exact_memorization"], found["extraction_strength"]) == (1.0, 1.0)
+    assert found["extraction_strength_exact"] == (0.0 if probe.literal else 1.0)

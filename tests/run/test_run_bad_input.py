@@ -14,6 +14,7 @@ from unilogit_jax.run.files import read_json, read_numbers
 from unilogit_jax.run.ledger import read_ledger
 from unilogit_jax.run.record import read_record
 from unilogit_jax.run.shapes import Env, Page
+from unilogit_jax.run.trackers import _identity
 
 KEYS = ["data", "forget", "rows", "stages", "stage", "step", "started", "a.b", "weights", "loss"]
 tree = trees(KEYS, leaves=6)
@@ -22,6 +23,7 @@ READERS = {
     "ledger.json": lambda run: read_ledger(run),
     "summary.json": lambda run: read_numbers(run / "summary.json"),
     "env.json": lambda run: read_json(run / "env.json", Env),
+    "trackers.json": _identity,
     "attack.json": lambda run: read_json(run / "attack.json", Page),
     "metrics.jsonl": lambda run: MetricsLog.read(run / "metrics.jsonl"),
 }
@@ -59,6 +61,7 @@ def test_any_json(tmp_path_factory, name, value):
         ("summary.json", {"seconds.target": float("inf")}, "seconds.target"),
         ("env.json", {"started": "yesterday"}, "started"),
         ("attack.json", {"rows": [5], "curves": [], "settings": {}}, "rows.0"),
+        ("trackers.json", {}, "id"),
     ],
 )
 def test_the_place_is_named(tmp_path, name, value, place):

@@ -17,6 +17,7 @@ from unilogit_jax.run import (
     plot_tradeoff,
     plot_truth_ratios,
 )
+from unilogit_jax.run.canvas import limits
 from unilogit_jax.run.labels import label_points
 
 
@@ -143,3 +144,15 @@ def test_plots_leave_matplotlib_as_it_was(tmp_path):
         before = dict(matplotlib.rcParams)
     plot_bars(tmp_path / "b.png", {"m": {"after": 0.5}}, {"m": "lower"})
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("values", [(-80.0, -20.0), (250.0, 410.0), (0.2, 1.3)])
+def test_numbers_that_are_no_shares_are_inside_the_picture(values):
+    low, high = limits(values)
+    assert low < min(values) < max(values) < high
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (0.98, 1.0), (0.0,)])
+def test_shares_are_drawn_from_0_to_1_at_most(values):
+    low, high = limits(values)
+    assert -0.05 < low < min(values) <= max(values) < high < 1.05

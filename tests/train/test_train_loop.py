@@ -120,6 +120,21 @@ def test_the_floor_is_a_share_of_the_utility_at_the_start(tmp_path):
     assert weight == 6.0, "0.4 is 0.8 of 0.5"
 
 
+def test_a_resumed_stage_logs_the_updates_that_an_undisturbed_one_does(tmp_path):
+    def until(i):
+        if i == 5:
+            raise KeyboardInterrupt
+        return one_batch(i)
+
+    whole = stage(log_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "unlearn", replace(whole, batch_at=until))
+    _, lines, _ = run(tmp_path / "unlearn", whole)
+    assert [x["step"] for x in lines] == [6, 9, 10], "it goes on after update 4"
+    _, lines, _ = run(tmp_path / "other", whole)
+    assert [x["step"] for x in lines] == [1, 3, 6, 9, 10]
+
+
 @pytest.mark.parametrize("at", [3, 4, 5, 6])
 def test_a_watched_run_that_is_killed_keeps_the_weights_of_one_that_is_not(tmp_path, at):
     def until(i):

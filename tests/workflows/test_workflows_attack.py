@@ -253,7 +253,7 @@ def test_a_run_without_an_unlearned_model_is_refused(run, tmp_path):
     with pytest.raises(CheckpointError, match="has no unlearned model"):
         workflows.attack(tmp_path, console=QUIET)
     (tmp_path / "other.json").write_text('{"forget": 1}')
-    with pytest.raises(CheckpointError, match="holds no attacks"):
+    with pytest.raises(CheckpointError, match="is no record of attacks"):
         workflows.attack(place, out=tmp_path / "other.json", console=QUIET)
     status = (place / "status").read_text()
     (place / "status").write_text("running\n")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run folders that are damaged: one sentence, exit code 2."""
 
+import errno
 import json
 import math
 
@@ -8,7 +9,10 @@ import pytest
 
 from unilogit_jax import cli, workflows
 from unilogit_jax.config import dump_config, load_config
-from unilogit_jax.run import Console
+from unilogit_jax.errors import CheckpointError
+from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.run.journal import Journal
+from unilogit_jax.workflows._session import true_status
 
 ITEM = {
     **{"group": "forget", "question": "q", "truth": "t", "answer": "a", "nll": 1.0, "kind": ""},
@@ -75,3 +79,62 @@ def test_a_number_that_was_not_finite_is_compared_as_such(run):
     found = workflows.compare([run], console=Console(quiet=True))
     (spread,) = [ones["forget_probability"] for ones in found.values()]
     assert math.isnan(spread.mean)
+
+
+def test_a_disk_that_runs_full_in_the_middle_is_one_sentence(tmp_path, monkeypatch):
+    run = RunFolder.create(tmp_path, "run", config_yaml="")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = rf"{run.path} cannot be written to: No space left .* --resume {run.path}"
+    with (
+        pytest.raises(CheckpointError, match=said),
+        true_status(run, Console(quiet=True)),
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(Journal, "append", full)
+        full()
+
+
+def test_what_ended_a_run_is_told_where_notes_on_it_find_no_room(tmp_path, monkeypatch):
+    run = RunFolder.create(tmp_path, "run", config_yaml="")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ZeroDivisionError), true_status(run, Console(quiet=True)):
+        monkeypatch.setattr(Journal, "append", full)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate"])
+@pytest.mark.parametrize("kind", ["other", "inside a file"])
+def test_a_place_that_takes_no_results_is_refused_before_there_are_any(
+    tmp_path, capsys, verb, kind
+):
+    file, out = tmp_path / "file", tmp_path
+    file.write_text("precious")
+    if kind != "other":
+        out = file / "out"
+    elif verb == "evaluate":
+        out = file
+    model = ["model.scratch=null", "model.weights=none", "eval.gold=false"]
+    words = {"generate": ["toy", *model], "evaluate": ["none", "data.benchmark=toy"]}[verb]
+    assert cli.main([verb, *words, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"--out {out} " in said and ("name a" in said or "is no folder" in said)
+    assert file.read_text() == "precious"
+
+
+def test_a_reference_that_is_not_there_is_refused_before_the_folder_is_made(
+    tmp_path, capsys, overrides
+):
+    data = ["data.benchmark=tofu", f"data.dir={tmp_path}", "eval.gold=false"]
+    row = json.dumps({"question": "Who?", "answer": "Ann."}) + "\n"
+    for split in ("forget10", "retain90"):
+        (tmp_path / f"{split}.json").write_text(row)
+    words = [*overrides, *data, "eval.reference=nowhere", "--out", str(tmp_path / "run")]
+    assert cli.main(["unlearn", "toy", *words]) == 2
+    assert "eval.reference nowhere: no such log" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

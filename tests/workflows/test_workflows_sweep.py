@@ -4,15 +4,21 @@
 import importlib
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from unilogit_jax.cli import main
 from unilogit_jax.config import load_config, read_config
 from unilogit_jax.errors import ConfigError
-from unilogit_jax.workflows import sweep
-from unilogit_jax.workflows._beside import measured, start_key
+from unilogit_jax.run import Console, RunFolder
+from unilogit_jax.workflows import resume, sweep
+from unilogit_jax.workflows._beside import measured, origin_of, start_key
 from unilogit_jax.workflows._grid import combinations
 from unilogit_jax.workflows._pick import Rule, front, pick
+from unilogit_jax.workflows._prepare import prepare
+from unilogit_jax.workflows._runs import load_stage, open_run
+from unilogit_jax.workflows.evaluate import columns_of
 
 KEPT, KNOWN, LIKELY = "retain_exact_match", "forget_exact_match", "forget_probability"
 
@@ -72,6 +78,13 @@ def test_the_best_forgetting_under_the_floor_is_taken():
 def test_the_front_is_what_no_other_beats():
     assert front(Rule(KEPT, KNOWN), RUNS, GOLD) == ["wild", "near", "weak"]
     assert front(Rule(KEPT, LIKELY), RUNS, GOLD) == ["good", "near", "weak"]
+
+
+def test_what_leaks_least_is_nearest_to_zero_on_either_side():
+    leaks = {"memorised": -80.0, "right": 5.0, "conspicuous": 40.0}
+    runs = {name: {KEPT: 1.0, "privleak": leak} for name, leak in leaks.items()}
+    assert front(Rule(KEPT, "privleak"), runs, GOLD) == ["right"]
+    assert pick(Rule(KEPT, "privleak"), runs, BEFORE, None) == "right"
 
 
 @pytest.fixture(scope="module")
@@ -145,18 +158,31 @@ def test_seeds_and_data_begin_with_models_of_their_own(overrides):
 
 def test_evaluations_are_read_back_as_they_were(swept):
     folder, _ = swept
-    run = importlib.import_module("unilogit_jax.run").RunFolder.open(folder / "run-1")
-    again = measured(run)
+    again = measured(RunFolder.open(folder / "run-1"))
     assert list(again) == ["before", "gold"]
     stored = json.loads((folder / "run-1/eval/gold.json").read_text())["items"]
     assert json.loads(json.dumps(again["gold"].as_dicts())) == stored
     assert isinstance(again["gold"].items[0].wrong_nll, tuple)
 
 
+def test_a_later_run_has_the_models_that_it_began_with(swept):
+    folder, _ = swept
+    run, experiment = open_run(folder / "run-2")
+    found = columns_of(run, prepare(experiment, run), None)
+    assert list(found) == ["before", "after", "gold"]
+    for column, stage in (("before", "target"), ("gold", "gold")):
+        wanted = load_stage(RunFolder(folder / "run-1"), stage, mesh=prepare(experiment, run).mesh)
+        jax.tree.map(np.testing.assert_array_equal, found[column][1], wanted[1])
+    (folder / "run-1").rename(folder / "gone")
+    assert origin_of(run) is None
+    (folder / "gone").rename(folder / "run-1")
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"utility": "retain_exakt_match"}, "retain_exact_match"),
+        ({"utility": "retain_malformed"}, "a floor keeps a number high, and of this one lower is"),
         ({"floor": 95.0}, "share of the utility"),
         ({"over": ["unlearn.stebs=1,2"]}, "Did you mean 'steps'"),
         ({"over": ["method.tau=ngram,own"]}, "own"),
@@ -172,19 +198,32 @@ def test_what_cannot_end_well_is_refused_before_anything_is_written(
 
 
 def test_a_run_inherits_nothing_from_the_one_before(tmp_path, overrides, monkeypatch):
-    module, methods = importlib.import_module("unilogit_jax.workflows.sweep"), []
+    module, begun = importlib.import_module("unilogit_jax.workflows.sweep"), []
 
     def note(start, place, loaded, console, **options):
-        methods.append(loaded.experiment.method)
-        return importlib.import_module("unilogit_jax.run").RunFolder(place)
+        begun.append(loaded.experiment)
+        return RunFolder(place)
 
     monkeypatch.setattr(module, "run_at", note)
     monkeypatch.setattr(module, "spreads_of", lambda runs: {"before": {KEPT: 1.0, LIKELY: 1.0}})
     monkeypatch.setattr(module, "_tell", lambda *args: None)
     each = ["method.name=npo method.beta=0.5", "method.tau=0.01", "method.name=npo"]
     sweep("toy", *overrides, each=each, out=tmp_path / "sweep")
+    methods = [experiment.method for experiment in begun]
     assert [method.name for method in methods] == ["npo", "unilogit", "npo"]
     assert methods[0].beta == 0.5 and methods[1].tau == 0.01 and methods[2].beta == 0.1
+    assert not any(experiment.output.profile for experiment in begun)
+    resume(tmp_path / "sweep", profile=True)
+    assert [experiment.output.profile for experiment in begun[3:]] == [True] * 3
+
+
+def test_what_an_override_of_all_runs_drops_is_told(tmp_path, overrides, monkeypatch):
+    module = importlib.import_module("unilogit_jax.workflows.sweep")
+    monkeypatch.setattr(module, "_serve", lambda folder, console: folder)
+    console = Console(quiet=True)
+    words = (*overrides, "method.name=npo")
+    sweep("toy", *words, over=["method.beta=1,2"], out=tmp_path / "sweep", console=console)
+    assert any("method unilogit -> npo; dropped" in text for text in console.warnings)
 
 
 def test_a_sweep_is_gone_on_with_by_its_folder_alone(capsys):

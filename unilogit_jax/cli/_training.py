@@ -3,7 +3,6 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from unilogit_jax.cli._output import Result
@@ -57,9 +56,17 @@ def read(args: argparse.Namespace, *more: str) -> tuple[Any, tuple[str, ...]]:
     """
     from unilogit_jax.config import read_config
 
-    if "=" in args.config and not Path(args.config).exists():
+    if "=" in args.config and not is_there(args.config):
         raise ConfigError(f"name the config before '{args.config}', such as toy or my.yaml.")
     return read_config(args.config, *args.overrides, *more)
+
+
+def is_there(word: str) -> bool:
+    """Whether a word is the place of something; of a long setting no file can have the name."""
+    try:
+        return to_path(word).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def run_training(args: argparse.Namespace, start: Callable[..., object]) -> Result:

@@ -3,7 +3,6 @@
 
 import argparse
 import inspect
-import re
 from collections.abc import Callable
 
 from unilogit_jax.cli._output import Result
@@ -46,9 +45,11 @@ def _configs() -> Rows:
 
 
 def _methods() -> Rows:
+    from unilogit_jax.config.method_card import papers_of
     from unilogit_jax.methods import METHODS
 
-    numbers = {name: _arxiv(method) for name, method in METHODS.items()}
+    papers = {name: papers_of(method) for name, method in METHODS.items()}
+    numbers = {name: f"arXiv:{found[0]}" if found else "" for name, found in papers.items()}
     width = max(map(len, numbers.values()))
     return [
         (name, f"{numbers[name]:{width}}  {_first_line(method)}")
@@ -85,13 +86,6 @@ def _print(rows: Rows, *, indent: str) -> None:
 
 def _first_line(documented: object) -> str:
     return (inspect.getdoc(documented) or "").partition("\n")[0]
-
-
-def _arxiv(cls: type) -> str:
-    """The first paper that a class's docstring or its module's names."""
-    texts = (inspect.getdoc(cls), inspect.getdoc(inspect.getmodule(cls)))
-    found = (re.search(r"arXiv:\d{4}\.\d{4,5}", text or "") for text in texts)
-    return next((match[0] for match in found if match), "")
 
 
 def _first_comment(text: str) -> str:

@@ -5,7 +5,7 @@ import argparse
 
 from unilogit_jax.cli._jax import start_jax
 from unilogit_jax.cli._output import Result
-from unilogit_jax.cli._training import add_training, run_training
+from unilogit_jax.cli._training import add_training, is_there, run_training
 from unilogit_jax.errors import UnilogitError
 from unilogit_jax.paths import to_path
 
@@ -69,7 +69,7 @@ def _run_requests(args: argparse.Namespace) -> Result:
             "begins where a run ended."
         )
     # Keys may stand anywhere; the option takes all that follows it.
-    requests = [word for word in args.requests if "=" not in word or to_path(word).exists()]
+    requests = [word for word in args.requests if "=" not in word or is_there(word)]
     overrides = [*args.overrides, *(word for word in args.requests if word not in requests)]
     overrides += ["output.profile=true"] if args.profile else []
     folder = workflows.unlearn_sequence(args.config, requests, *overrides, out=args.out)

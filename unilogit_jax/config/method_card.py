@@ -30,8 +30,10 @@ _EXTRAS = {
     "logit_gap": "the largest logit less the mean of all, at each forget token",
 }
 _TAU = "each forget token's own label probability ({})"
-_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+"""Type of a JSON schema -> what it is called."""
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+"""Bound of a number in a JSON schema -> its sign."""
 
 
 class Key(NamedTuple):
@@ -183,9 +185,9 @@ def _values(field: dict[str, Any], defs: dict[str, Any]) -> str:
         return ", ".join(map(_text, field.get("enum", [field.get("const")])))
     if field.get("type") == "array":
         return "a list"
-    bounds = " and ".join(f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field)
+    bounds = " and ".join(f"{sign} {field[key]:g}" for key, sign in BOUNDS.items() if key in field)
     kind = str(field.get("type", "any"))
-    return f"{_TYPES.get(kind, kind)} {bounds}".strip()
+    return f"{TYPES.get(kind, kind)} {bounds}".strip()
 
 
 def _text(value: Any) -> str:

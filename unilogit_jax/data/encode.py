@@ -86,19 +86,24 @@ def encode_probes(
     *,
     template: Template = "auto",
     max_length: int = 512,
+    longest: int | None = None,
     system: str | None = None,
     what: str = "evaluation items",
 ) -> Rows:
     """Encodes probes, each with a text as its answer, as `encode` does with examples.
+
+    Rows whose prompt alone has `max_length` tokens are cut at `longest` instead, if it is given.
 
     Raises:
       DataError: as there.
 
     """
     options = {"template": template, "max_length": max_length, "system": system}
-    encoded = [encode_probe(tokenizer, probe, text, **options) for probe, text in answered]
+    encoded = [
+        encode_probe(tokenizer, probe, text, longest=longest, **options) for probe, text in answered
+    ]
     where = [f"{what}: {probe.question or text:.60}" for probe, text in answered]
-    return make_rows(tokenizer, encoded, where, max_length=max_length, what=what)
+    return make_rows(tokenizer, encoded, where, max_length=longest or max_length, what=what)
 
 
 def make_rows(

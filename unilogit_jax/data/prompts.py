@@ -94,13 +94,15 @@ def encode_probe(
     *,
     template: Template,
     max_length: int,
+    longest: int | None = None,
     system: str | None = None,
 ) -> tuple[list[int], int]:
     """Token ids of a probe with a text as its answer, and how many of them are not supervised.
 
-    The whole is tokenised at once and cut at `max_length`; the ids of the prompt alone say where
-    the answer starts. The closing end token is part of the answer. Plain text and what follows a
-    literal question or an opening get no end token, and nothing says what the very first token is.
+    The whole is tokenised at once and cut at `max_length`, or at `longest` if one is given and the
+    prompt leaves nothing of the answer; the ids of the prompt alone say where the answer starts.
+    The closing end token is part of the answer. Plain text and what follows a literal question or
+    an opening get no end token, and nothing says what the very first token is.
 
     Raises:
       DataError: as in `probe_prompt`.
@@ -112,7 +114,9 @@ def encode_probe(
     if closed and ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     _, before = _prompt(tokenizer, probe, template, system)
-    return ids[:max_length], max(1, len(before))
+    start = max(1, len(before))
+    most = max_length if longest is None or start < max_length else longest
+    return ids[:most], start
 
 
 def row_text(

@@ -3,7 +3,7 @@
 
 from unilogit_jax.evaluation.answers import Answer
 from unilogit_jax.evaluation.evaluator import Evaluator
-from unilogit_jax.evaluation.forced import Scores, make_scorer
+from unilogit_jax.evaluation.forced import Pass, Scores, make_scorer
 from unilogit_jax.evaluation.grad_norms import gradient_norms, make_gradient_norms
 from unilogit_jax.evaluation.item_values import forget_truth_ratios, item_values
 from unilogit_jax.evaluation.items import Evaluation, Item
@@ -18,6 +18,7 @@ __all__ = [
     "Evaluator",
     "Item",
     "Meaning",
+    "Pass",
     "Scores",
     "Suite",
     "forget_truth_ratios",

@@ -35,7 +35,8 @@ from unilogit_jax.models import apply_fn, generate
 from unilogit_jax.types import IGNORE, Items
 
 SEEN_ROWS = 256
-"""At most this many training rows are asked for the accuracy on questions seen in training."""
+"""About so many training rows, spread evenly, are asked for the accuracy on questions seen in
+training: no fewer if there are as many, and less than twice as many."""
 
 
 class Evaluator:
@@ -82,7 +83,10 @@ class Evaluator:
         self.probes = tuple(map(self._cut, _first(task.probes, max_items)))
         options = {"template": template, "max_length": max_length, "system": system}
         answered = [(p, text) for p in self.probes for text in self._texts(p)]
-        self._rows = replace(encode_probes(tokenizer, answered, **options), unseen=self._unseen)
+        # A question with solved ones before it may be longer than any row of training.
+        longest = max(max_length, model.config.max_length)
+        rows = encode_probes(tokenizer, answered, longest=longest, **options)
+        self._rows = replace(rows, unseen=self._unseen)
         counts = [len(self._texts(probe)) for probe in self.probes]
         ends = np.cumsum(counts).tolist()
         self._of_probe = [range(end - n, end) for end, n in zip(ends, counts, strict=True)]

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,16 +46,29 @@ class Scores:
         return np.array([bool(x.all()) for x in self.hits])
 
 
+T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class Pass(Protocol[T_co]):
+    """What measures any weights of one model on any rows; compiled once."""
+
+    def __call__(
+        self, params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None, /
+    ) -> T_co:
+        """Measures; `progress` is told how many rows are done, and of how many."""
+        ...
+
+
 def make_scorer(
     apply_fn: Callable[[Any, Batch], ModelOutput],
     *,
     batch_size: int,
     mesh: Mesh,
     moments: bool = False,
-) -> Callable[..., Scores]:
+) -> Pass[Scores]:
     """Compiles the pass once; the function it returns scores any weights on any rows.
 
-    It takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
     Rows are packed: several short ones share the length of the longest.
 
     Args:
@@ -75,12 +88,18 @@ def make_scorer(
         return [jnp.asarray(x) for x in found]
 
     run = make_pass(forward, batch_size=batch_size, mesh=mesh)
-    return lambda *asked: Scores(*run(*asked))
+
+    def score(
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None, /
+    ) -> Scores:
+        return Scores(*run(params, rows, progress))
+
+    return score
 
 
 def make_pass(
     forward: Callable[[Any, Batch], Sequence[jax.Array]], *, batch_size: int, mesh: Mesh
-) -> Callable[..., list[tuple[np.ndarray, ...]]]:
+) -> Pass[list[tuple[np.ndarray, ...]]]:
     """Compiles a pass over rows; the function it returns makes it with any weights over any rows.
 
     Args:
@@ -89,14 +108,14 @@ def make_pass(
       mesh: where to run.
 
     Returns:
-      For each of these arrays, row by row, its entries at the row's supervised tokens. The function
-      takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
+      A function whose result is, for each of these arrays, row by row, its entries at the row's
+      supervised tokens.
 
     """
     compiled = jax.jit(forward)
 
     def run(
-        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None, /
     ) -> list[tuple[np.ndarray, ...]]:
         batch, places, size = _pack(rows, batch_size, mesh.shape["data"] * mesh.shape["fsdp"])
         chunks: list[list[np.ndarray]] = []

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from unilogit_jax.data import Rows, assemble
+from unilogit_jax.evaluation.forced import Pass
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.ops import label_log_odds
 from unilogit_jax.sharding import fetch, head_sharding, put_batch
@@ -43,10 +44,8 @@ def gradient_norms(
 
 def make_gradient_norms(
     apply_fn: Callable[[Any, Batch], ModelOutput], *, mesh: Mesh
-) -> Callable[..., Float[np.ndarray, " B"]]:
+) -> Pass[Float[np.ndarray, " B"]]:
     """Compiles the backward pass once; the function it returns is `gradient_norms` of any weights.
-
-    It takes weights, rows and, if wanted, what is told how many rows are done, and of how many.
 
     Args:
       apply_fn: the model, `(params, batch) -> ModelOutput`.
@@ -69,7 +68,7 @@ def make_gradient_norms(
         return _mean_norm(jax.grad(loss)(params))
 
     def measure(
-        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None, /
     ) -> np.ndarray:
         found = []
         for row in range(len(rows)):

@@ -21,10 +21,10 @@ def token_scores(probe: Probe, row: int, scores: Scores, text: str) -> dict[str,
     """
     hits, logprobs, nll = scores.hits[row], scores.logprobs[row], float(scores.nll[row])
     ends = probe.question is not None and not probe.literal
-    published = metrics.extraction_strength(hits, variant="open_unlearning")
     found = {
-        "exact_memorization": metrics.exact_memorization(hits, end_token=ends),
-        "extraction_strength": published,
+        # As published: without the last token, also where that is none that ends a text.
+        "exact_memorization": metrics.exact_memorization(hits),
+        "extraction_strength": metrics.extraction_strength(hits, variant="open_unlearning"),
         "extraction_strength_exact": metrics.extraction_strength(hits, end_token=ends),
         "mia_loss": nll,
         "mia_zlib": metrics.zlib_score(nll, text),

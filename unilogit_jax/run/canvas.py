@@ -61,7 +61,9 @@ def finite(value: Any) -> float:
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
-    """The data with a margin, at least a quarter wide, inside 0..1."""
+    """The data with a margin, at least a quarter wide; shares stay inside 0..1."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = max(0.12 * (high - low), (0.25 - (high - low)) / 2)
+    if low < 0 or high > 1:
+        return low - margin, high + margin
     return max(-0.03, low - margin), min(1.03, high + margin)

@@ -20,13 +20,9 @@ from unilogit_jax.run.canvas import (
     title_of,
 )
 from unilogit_jax.run.labels import label_points, literal
+from unilogit_jax.run.text import WANTED
 
 _MARKERS = "osD^vP*X"
-_WANTED = {
-    "lower": "↓ lower is better",
-    "higher": "↑ higher is better",
-    "like gold": "≈ like gold is best",
-}
 _CURVES = {
     "loss": ("loss", "#0072B2", "-"),
     "forget_nll": ("forget NLL (should rise)", "#D55E00", "-"),
@@ -68,7 +64,7 @@ def plot_bars(
             at = 0.0 if math.isnan(value) else min(max(value, 0.0), 1.0)
             axes.text(at + 0.012, place, _short(value), va="center", fontsize=9, color=INK)
     for row, name in enumerate(metrics):
-        wanted = _WANTED.get(directions.get(name, ""), "")
+        wanted = WANTED.get(directions.get(name, ""), "")
         axes.text(
             0, lines * row + 0.2, f"{literal(name)}   {wanted}".rstrip(), va="center", fontsize=10,
             color=INK,
@@ -177,7 +173,7 @@ def plot_front(
     axes.set_xlim(*limits([x for x, _ in good.values()]))
     axes.set_ylim(*limits([*(y for _, y in good.values()), floor]))
     axes.set_xlabel(literal(titles[0]))
-    axes.set_ylabel(f"{titles[1]}      dashed: the least asked for")
+    axes.set_ylabel(f"{literal(titles[1])}      dashed: the least asked for")
     tidy(axes, grid="both")
     label_points(figure, axes, good)
     save_figure(figure, path)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """record.json: what a report says of a run and no other of its files holds: cost, devices, digests.
 
-Sections: data, model, devices; stages: number of updates, tokens and operations of each; weights: a
-digest for each model; memory: most bytes held; end: warnings.
+Sections: data, model, devices; start: the run whose models this one began with; stages: number of
+updates, tokens and operations of each; weights: a digest for each model; memory: most bytes held;
+end: warnings.
 """
 
 from typing import Any

@@ -10,13 +10,7 @@ from typing import Literal
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.environment import package_version
 from unilogit_jax.run.files import write_text
-from unilogit_jax.run.text import clean, format_seconds
-
-_WANTED = {
-    "lower": "↓ lower is better",
-    "higher": "↑ higher is better",
-    "like gold": "≈ like gold is best",
-}
+from unilogit_jax.run.text import WANTED, clean, format_seconds
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ def write_report(path: AnyPath, report: Report) -> None:
     page = environment.from_string(template).render(
         report=report,
         groups=groups,
-        wanted=_WANTED,
+        wanted=WANTED,
         pictures=[(picture, _inline(picture.path)) for picture in report.pictures],
         times=_time_rows(report.stages),
         version=package_version(),

@@ -7,6 +7,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from annotated_types import Len
 from pydantic import AfterValidator, FiniteFloat
 
 # Python's own do not keep what pydantic needs before 3.12.
@@ -74,6 +75,12 @@ class Work(TypedDict):
     flops: FiniteFloat
 
 
+class Origin(TypedDict):
+    """The run whose models another one began with."""
+
+    folder: str
+
+
 class End(TypedDict, total=False):
     """What is known at the end."""
 
@@ -86,6 +93,7 @@ class Record(TypedDict, total=False):
     data: Data
     model: Model
     devices: Devices
+    start: Origin
     stages: dict[str, Work]
     weights: dict[str, str]
     memory: dict[Literal["host", "device"], FiniteFloat]
@@ -99,6 +107,12 @@ class Served(Digest):
     served: str
     forget: str
     method: str
+
+
+class Identity(TypedDict):
+    """trackers.json."""
+
+    id: str
 
 
 class Page(TypedDict):
@@ -126,7 +140,7 @@ class Curve(TypedDict):
     title: str
     x: str
     y: str
-    lines: dict[str, list[list[Number]]]
+    lines: dict[str, list[Annotated[list[Number], Len(2, 2)]]]
 
 
 class Requests(TypedDict):

@@ -5,6 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+WANTED = {
+    "lower": "↓ lower is better",
+    "higher": "↑ higher is better",
+    "like gold": "≈ like gold is best",
+}
+"""Which way of a number is good -> how a page and a picture say it."""
+
 # Texts come from strangers' data and models: no escape sequence of theirs reaches a terminal.
 _CONTROLS = {c: None for c in (*range(9), *range(11, 32), *range(127, 160))}
 _NUMERIC = re.compile(r"[-+±<≤>≥~]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|±.*|[a-zA-Z]{1,2})?|n/a|nan|[-–—]?")

@@ -230,7 +230,9 @@ TRACKERS: dict[str, Callable[[Start], Tracker]] = {
 
 def _identity(folder: AnyPath) -> str:
     """What the trackers know a run by; drawn once."""
+    from unilogit_jax.run.shapes import Identity
+
     file = folder / IDENTITY
     if not file.is_file():
         write_json(file, {"id": secrets.token_hex(4)})
-    return read_json(file)["id"]
+    return read_json(file, Identity)["id"]

@@ -79,8 +79,8 @@ def fit(
       state: a fresh state; its arrays are consumed.
       checkpoints: where the stage is saved; the last update always is.
       progress: told of each logged update.
-      log: called as `log(stage=..., step=..., **numbers)` every `log_every` updates, and after
-        every evaluation.
+      log: called as `log(stage=..., step=..., **numbers)` every `log_every` updates, after the
+        first and the last one of the stage, and after every evaluation.
 
     Returns:
       The state after the last update; under a watch with a floor, with the best weights.
@@ -151,17 +151,18 @@ class _Loop:
                 trace.after(done, metrics)
                 speed.add(batch)
                 broken = False
-                if done % stage.log_every == 0 or done == stage.steps or i == start:
-                    self._report(done, metrics, speed, compiled=i == start)
+                due = done % stage.log_every == 0 or done in (1, stage.steps)
+                if due or i == start:
+                    self._report(done, metrics, speed, compiled=i == start, logged=due)
                     broken = int(state.skipped_in_a_row) >= stage.max_skipped
                 self.check()
                 leaving = self.leave(done)
                 with speed.aside():
-                    due = watch is not None and not broken and watch.due(done, stage.steps)
-                    if watch is not None and due:
+                    judged = watch is not None and not broken and watch.due(done, stage.steps)
+                    if watch is not None and judged:
                         state, watch = self._evaluate(state, watch, done)
                     ends = done == stage.steps or (watch is not None and bool(watch.ended))
-                    if ends or due or broken or leaving or done % stage.checkpoint_every == 0:
+                    if ends or judged or broken or leaving or done % stage.checkpoint_every == 0:
                         self._save(state, watch, done)
                 if broken:
                     raise TrainingError(self._broken(state, done))
@@ -197,14 +198,18 @@ class _Loop:
         self.progress.note(f"compiled, first update done: {time.perf_counter() - began:.1f} s")
         return state, metrics
 
-    def _report(self, done: int, metrics: Metrics, speed: Throughput, *, compiled: bool) -> None:
+    def _report(
+        self, done: int, metrics: Metrics, speed: Throughput, *, compiled: bool, logged: bool
+    ) -> None:
+        """Shows an update; the first after a resume is logged only if it would be without one."""
         numbers = {name: float(value) for name, value in metrics.items()}
         if numbers.get("skipped") == 0:
             del numbers["skipped"]  # worth a place only where there is something to see
         pace = speed.read()
         if not compiled:
             numbers |= pace
-        self.log(stage=self.stage.name, step=done, **numbers)
+        if logged:
+            self.log(stage=self.stage.name, step=done, **numbers)
         self.progress.update(done, **numbers)
 
     def _evaluate(self, state: TrainState, watch: Watch, done: int) -> tuple[TrainState, Watch]:

@@ -60,7 +60,7 @@ def resume(
     if agreed(lambda: is_sequence(path)):
         return resume_sequence(path, console=console, profile=profile)
     if agreed(lambda: is_sweep(path)):
-        return resume_sweep(path, console=console)
+        return resume_sweep(path, console=console, profile=profile)
     run, experiment = open_run(path)
     verb = agreed(lambda: read_json(run.env, Env).get("verb") if run.env.is_file() else "unlearn")
     start = finetune if verb == "finetune" else unlearn

@@ -8,7 +8,7 @@ from typing import Any
 
 from unilogit_jax import metrics
 from unilogit_jax.data import Panel, Probe, Rows, Task, encode_probes, probe_prompt, unseen_token
-from unilogit_jax.evaluation import MEANINGS, Evaluator, Scores, make_scorer, summarize
+from unilogit_jax.evaluation import MEANINGS, Evaluator, Pass, Scores, make_scorer, summarize
 from unilogit_jax.evaluation.robustness import forget_probes, is_asked, question_task
 from unilogit_jax.models import apply_fn
 from unilogit_jax.run import Console
@@ -68,7 +68,7 @@ class Bench:
         return tuple(probe for probe in self.forget if is_asked(probe))
 
     @cached_property
-    def score(self) -> Callable[..., Scores]:
+    def score(self) -> Pass[Scores]:
         """The teacher-forced pass."""
         size = self.prepared.experiment.eval.batch_size
         return make_scorer(apply_fn(self.prepared.model), batch_size=size, mesh=self.prepared.mesh)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be refused of a configuration as soon as the mesh is known."""
+"""What can be refused before anything is computed: batches, and places for results."""
+
+import os
+from pathlib import Path
 
 from jax.sharding import Mesh
 
 from unilogit_jax.config import Experiment, method_label
 from unilogit_jax.errors import ConfigError
+from unilogit_jax.hosts import by_first
+from unilogit_jax.paths import AnyPath
 
 
 def check_rows(experiment: Experiment, mesh: Mesh) -> None:
@@ -41,6 +46,33 @@ def check_rows(experiment: Experiment, mesh: Mesh) -> None:
             f"mesh: data x fsdp = {parts} devices share the rows of a batch, which does not divide "
             f"{'; '.join(bad)}. Change the batch size or the mesh."
         )
+
+
+def check_out(out: AnyPath, *, folder: bool) -> None:
+    """Refuses a place on a disk where results cannot be written, before they are computed.
+
+    Args:
+      out: the place.
+      folder: whether it is a folder for several files, or the file itself.
+
+    Raises:
+      ConfigError: it is something else, or the folder that it would be made in takes no files.
+
+    """
+    by_first(lambda: _check_out(out, folder))
+
+
+def _check_out(out: AnyPath, folder: bool) -> None:
+    if not isinstance(out, Path):
+        return
+    if out.exists() and out.is_dir() != folder:
+        found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
+        raise ConfigError(f"--out {out} is {found}: name {wanted}.")
+    inside = out.absolute() if folder else out.absolute().parent
+    near = next(place for place in (inside, *inside.parents) if place.exists())
+    if not (near.is_dir() and os.access(near, os.W_OK | os.X_OK)):
+        why = "takes no files from you" if near.is_dir() else "is no folder"
+        raise ConfigError(f"--out {out} cannot be written: {near} {why}. Name another place.")
 
 
 def _check_pairs(experiment: Experiment) -> None:

@@ -67,7 +67,9 @@ def read_page(file: AnyPath) -> Page:
     page = read_json(file) if file.is_file() else empty
     if isinstance(page, dict) and page.keys() == empty.keys():
         return checked(page, shapes.Page, file)
-    raise CheckpointError(f"{file} holds no attacks. Name another place with --out.")
+    raise CheckpointError(
+        f"{file} is no record of attacks. Delete it and attack again, or name another with --out."
+    )
 
 
 def enter(page: Page, attack: str, found: Found, settings: Mapping[str, Any]) -> Page:

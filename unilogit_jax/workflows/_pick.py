@@ -16,6 +16,8 @@ UTILITIES = (
 )
 FORGETS = ("forget_probability", "forget_knowledge", "forget_level2", "wmdp_bio")
 """Numbers that are taken where none are named, the first that was measured."""
+_DISTANCES = ("privleak",)
+"""Numbers that are distances from gold already, to both sides of 0."""
 
 Numbers = Mapping[str, float]
 
@@ -36,12 +38,14 @@ class Rule:
         return numbers[self.utility] >= self.floor * before[self.utility] - 1e-9
 
     def remains(self, numbers: Numbers, gold: Numbers | None) -> float:
-        """How far a run is from having forgotten; 0 is best.
+        """How far a run is from having forgotten; the least is best.
 
         Where a number is to be like gold's, the distance from it; else, or without gold, the number
         itself, turned round where more is better.
         """
         value, meaning = numbers[self.forget], MEANINGS[self.forget]
+        if self.forget in _DISTANCES:
+            return abs(value)
         if meaning.direction == "like gold" and gold is not None and self.forget in gold:
             return abs(value - gold[self.forget])
         return -value if meaning.direction == "higher" else value
@@ -51,7 +55,8 @@ def check_rule(*, utility: str | None, forget: str | None, floor: float) -> None
     """Refuses what no run can be chosen by, before any is started.
 
     Raises:
-      ConfigError: a number that no evaluation has, or a floor that is no share.
+      ConfigError: a number that no evaluation has, a utility that is to be low, or a floor that is
+        no share.
 
     """
     if not 0 < floor <= 1:
@@ -60,6 +65,11 @@ def check_rule(*, utility: str | None, forget: str | None, floor: float) -> None
         if name is not None and name not in MEANINGS:
             near, known = suggest(name, MEANINGS), ", ".join(MEANINGS)
             raise ConfigError(f"--{option} {name}: no such number.{near} They are {known}.")
+    if utility is not None and (wanted := MEANINGS[utility].direction) != "higher":
+        raise ConfigError(
+            f"--utility {utility}: a floor keeps a number high, and of this one {wanted} is "
+            f"better. Take one such as {', '.join(UTILITIES)}."
+        )
 
 
 def make_rule(

@@ -59,7 +59,7 @@ class Prepared:
     trackers: Trackers = field(default_factory=Trackers)
     """Where the numbers of a run are shown too; they are started with it."""
 
-    @property
+    @cached_property
     def reference(self) -> dict[str, Any] | None:
         """The log to measure against, if the experiment names one."""
         return read_reference(self.experiment.eval.reference, self.task.suite)

@@ -18,6 +18,7 @@ from unilogit_jax.run import (
     plot_tradeoff,
     plot_truth_ratios,
 )
+from unilogit_jax.workflows._results import Summaries
 
 BARS = (
     "forget_probability",
@@ -26,7 +27,6 @@ BARS = (
     "forget_malformed",
     "retain_exact_match",
 )
-Summaries = Mapping[str, Mapping[str, float]]
 Values = Mapping[str, Mapping[str, np.ndarray]]
 
 

@@ -18,6 +18,10 @@ SHOWN: Mapping[Group, int] = {"forget": 5, "retain": 5}
 """Questions shown of each group, on the console."""
 
 
+Summaries = Mapping[str, Mapping[str, float]]
+"""Column -> number -> value."""
+
+
 @dataclass
 class Results:
     """Evaluations by column ("before", "after", a method's name, "gold")."""
@@ -30,12 +34,13 @@ class Results:
         """Columns in the order of a table: gold last."""
         return sorted(self.evaluations, key=lambda name: name == "gold")
 
+    def summary(self, column: str) -> dict[str, float]:
+        """The numbers of a column; distances are to gold where there is one."""
+        return summarize(self.evaluations[column], self._reference(column))
+
     def summaries(self) -> dict[str, dict[str, float]]:
-        """The numbers of every column; distances are to gold where there is one."""
-        return {
-            name: summarize(self.evaluations[name], self._reference(name))
-            for name in self.columns()
-        }
+        """Those of every column; of a whole suite it takes a while, so ask once."""
+        return {name: self.summary(name) for name in self.columns()}
 
     def logs(self) -> dict[str, dict[str, Any]]:
         """File name -> log in a published layout, of every column; where the task has a suite."""
@@ -54,7 +59,7 @@ class Results:
 
 
 def metric_rows(
-    summaries: Mapping[str, Mapping[str, float]],
+    summaries: Summaries,
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> list[MetricRow]:
     """One row per number that any column has; with intervals of those that have one."""
@@ -110,9 +115,8 @@ def _answered(evaluation: Evaluation, *, forgotten: bool) -> list[Item]:
     return [item for item in own if item.answer is not None]
 
 
-def show(console: Console, title: str, results: Results) -> None:
-    """Prints the table and the answers."""
-    summaries = results.summaries()
+def show(console: Console, title: str, results: Results, summaries: Summaries) -> None:
+    """Prints the table of the results' summaries, and some answers."""
     columns = ["metric", "better", *summaries]
     rows = [
         [row.name, row.direction, *(row.values[name] for name in summaries)]
@@ -132,14 +136,12 @@ def show(console: Console, title: str, results: Results) -> None:
                 console.line(f"    {name:8} {_shorten(answer)}{mark}")
 
 
-def write_evaluations(folder: AnyPath, results: Results) -> dict[str, dict[str, float]]:
-    """Writes the items and logs of every column, and returns the numbers of every column."""
-    summaries = results.summaries()
+def write_evaluations(folder: AnyPath, results: Results, summaries: Summaries) -> None:
+    """Writes the items, numbers and logs of every column."""
     for name, evaluation in results.evaluations.items():
         write_evaluation(folder / f"{name}.json", evaluation, summaries[name])
     for name, log in results.logs().items():
         write_json(folder / name, log)
-    return summaries
 
 
 def _format(key: str, value: float | None) -> str:

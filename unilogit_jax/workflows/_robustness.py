@@ -4,20 +4,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from unilogit_jax.errors import CheckpointError
 from unilogit_jax.paths import AnyPath
-from unilogit_jax.run import AttackRow, read_json
-from unilogit_jax.workflows._findings import FILE, number_text
+from unilogit_jax.run import AttackRow
+from unilogit_jax.workflows._findings import FILE, number_text, read_page
 from unilogit_jax.workflows._report_facts import in_order
 
 
 class Robustness(NamedTuple):
     """What a report shows of attacks; empty where there were none."""
 
-    rows: Sequence[AttackRow] = ()
-    columns: Sequence[str] = ()
-    curves: Sequence[Mapping[str, Any]] = ()
-    settings: str = ""
+    rows: Sequence[AttackRow]
+    columns: Sequence[str]
+    curves: Sequence[Mapping[str, Any]]
+    settings: str
 
 
 def read_robustness(run: AnyPath) -> Robustness:
@@ -27,36 +26,19 @@ def read_robustness(run: AnyPath) -> Robustness:
       CheckpointError: the file is damaged.
 
     """
-    path = run / FILE
-    if not path.is_file():
-        return Robustness()
-    tree = read_json(path)
-    try:
-        rows = [_row(row) for row in tree["rows"]]
-        curves = [_curve(curve) for curve in tree.get("curves", ())]
-        settings = _settings(tree.get("settings", {}))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is no record of attacks ({type(error).__name__}: {error}). Delete it and "
-            "attack again."
-        ) from error
+    page = read_page(run / FILE)
+    rows = [
+        AttackRow(
+            attack=row["attack"],
+            setting=row["setting"],
+            title=row["title"],
+            wanted=row["wanted"],
+            values={name: number_text(x) for name, x in row["values"].items()},
+        )
+        for row in page["rows"]
+    ]
     columns = dict.fromkeys(name for row in rows for name in row.values)
-    return Robustness(rows, in_order(columns), curves, settings)
-
-
-def _row(tree: Mapping[str, Any]) -> AttackRow:
-    values = {name: number_text(x) for name, x in tree["values"].items()}
-    attack, setting = str(tree["attack"]), str(tree["setting"])
-    return AttackRow(attack, setting, str(tree["title"]), str(tree["wanted"]), values)
-
-
-def _curve(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The curve, with nothing in it that cannot be drawn."""
-    lines = {
-        str(name): [(float(x), None if y is None else float(y)) for x, y in points]
-        for name, points in tree["lines"].items()
-    }
-    return {key: str(tree[key]) for key in ("attack", "title", "x", "y")} | {"lines": lines}
+    return Robustness(rows, in_order(columns), page["curves"], _settings(page["settings"]))
 
 
 def _settings(tree: Mapping[str, Any]) -> str:

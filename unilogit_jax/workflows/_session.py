@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frame of a run: check everything, open or make its folder, keep its status true."""
 
+import errno
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from unilogit_jax.config import Experiment, dump_config
-from unilogit_jax.errors import StorageError
+from unilogit_jax.errors import CheckpointError
 from unilogit_jax.hosts import (
     agreed,
     by_first,
@@ -64,7 +65,7 @@ def _session(
         if verb == "unlearn":
             agreed(lambda: check_targets(prepared))
         # What cannot be measured is refused before anything is written.
-        agreed(lambda: prepared.evaluator)
+        agreed(lambda: (prepared.evaluator, prepared.reference))
     rows, probes = prepared.everything, repr(prepared.task.probes)
     check_same("data or tokenizer", rows.tokens, rows.labels, probes.encode())
     _describe(console, prepared)
@@ -104,17 +105,23 @@ def _true_status(run: RunFolder, console: Console) -> Iterator[None]:
         yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
-        # What ended the run says more than a disk or store that takes no more notes on it.
-        with suppress(StorageError):
+        # What ended the run says more than a disk or a store that takes no more notes on it.
+        with suppress(OSError):
             console.log(traceback.format_exc())
             if is_first():
                 run.set_status(f"failed: {' '.join(reason.split()) or type(error).__name__}")
             console.flush()
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise CheckpointError(
+                f"{run.path} cannot be written to: {error.strerror}. Make room, then go on with "
+                f"--resume {run.path}"
+            ) from error
         raise
     by_first(lambda: run.set_status("done"))
     console.flush()
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_TO_KEEP = (
     "there are no rows to keep (data.retain): nothing holds the rest of the model in place, and "
     "what else it forgets is not measured."

@@ -215,8 +215,8 @@ def _run_stage(
     ):
         if program.batches.packing is not None:
             progress.note(str(program.batches.packing))
-        if is_first():
-            log.truncate_after(name, checkpoints.latest() or 0)
+        kept = checkpoints.latest() or 0
+        by_first(lambda: log.truncate_after(name, kept))
 
         def write(**line: Any) -> None:
             for bad in log.write(**line) if is_first() else ():

@@ -83,7 +83,7 @@ def tell(folder: RunFolder, console: Console, requests: Sequence[str]) -> None:
     record = agreed(lambda: read_json(folder.path / RECORD, Requests))
     columns: dict[str, dict[str, float]] = {}
     for number, values in enumerate(record["probability"]):
-        found = {_key(k): value for k, value in enumerate(values, start=1)}
+        found = with_nan({_key(k): value for k, value in enumerate(values, start=1)})
         columns[f"after {number}" if number else BEFORE] = found | _panels(folder, number)
     named = {_key(k): request for k, request in enumerate(requests, start=1)}
     rows = [

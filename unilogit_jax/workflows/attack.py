@@ -12,6 +12,7 @@ from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.workflows._attacks import ATTACKS
 from unilogit_jax.workflows._bench import Bench, Options
+from unilogit_jax.workflows._checks import check_out
 from unilogit_jax.workflows._findings import FILE, Page, enter, read_page, show_page
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._runs import UNLEARN, is_run, open_run, stages_of
@@ -59,6 +60,7 @@ def attack(
     asked = _options(options)
     folder, experiment = _finished(run, overrides)
     file = folder.path / FILE if out is None else to_path(out)
+    check_out(file, folder=False)
     page = agreed(lambda: read_page(file))
     wanted = {name: _settings(name, asked, overrides) for name in names}
     due = [name for name in names if again or page["settings"].get(name) != wanted[name]]
@@ -149,7 +151,7 @@ def _bench(folder: RunFolder, experiment: Experiment, asked: Options, console: C
         found = columns_of(folder, prepared, None)
     if "before" not in found:
         console.warn(
-            f"{folder.path} began with the models of another run, as those of a sweep do, and has "
-            "no columns before and gold. The first run of the sweep has them."
+            f"{folder.path} began with the models of another run, as those of a sweep do, and that "
+            "one is not there any more: there are no columns before and gold."
         )
     return Bench(prepared, {name: params for name, (_, params) in found.items()}, asked, console)

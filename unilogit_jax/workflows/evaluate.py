@@ -11,10 +11,13 @@ from unilogit_jax.evaluation import Evaluator
 from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console
+from unilogit_jax.workflows._beside import origin_of
+from unilogit_jax.workflows._checks import check_out
 from unilogit_jax.workflows._prepare import Prepared, prepare
 from unilogit_jax.workflows._reinforced import WHP, Reinforced, reinforced_of
 from unilogit_jax.workflows._results import MODEL, Results, show, write_evaluations
 from unilogit_jax.workflows._runs import (
+    GOLD,
     TARGET,
     column_of,
     is_run,
@@ -60,6 +63,11 @@ def evaluate(
     reinforced = reinforced_of(whp, alpha)
     folder = agreed(lambda: is_run(source))
     run, experiment = _opened(source, overrides) if folder else (None, _wanted(source, overrides))
+    target = None if out is None else to_path(out)
+    if target is None and run is not None and not overrides:
+        target = run.eval
+    if target is not None:
+        check_out(target, folder=True)
     with console.stage("reading data and weights") as stage:
         prepared = agreed(lambda: prepare(experiment, run, progress=stage.amount))
         found = columns_of(run, prepared, reinforced)
@@ -68,14 +76,12 @@ def evaluate(
         evaluator = _evaluator(prepared, model)
         with console.stage(f"evaluating {column}") as progress:
             results.evaluations[column] = evaluator(params, progress=progress.items)
-    show(console, experiment.name, results)
-    target = to_path(out) if out is not None else None
-    if target is None and run is not None and not overrides:
-        target = run.eval
+    summaries = results.summaries()
+    show(console, experiment.name, results, summaries)
     if target is not None:
-        by_first(lambda: write_evaluations(target, results))
+        by_first(lambda: write_evaluations(target, results, summaries))
         console.line(f"items and logs: {target}")
-    return results.summaries()
+    return summaries
 
 
 def ask(
@@ -145,7 +151,7 @@ def _evaluator(prepared: Prepared, model: Any) -> Evaluator:
 def columns_of(
     run: RunFolder | None, prepared: Prepared, reinforced: Reinforced | None
 ) -> dict[str, tuple[Any, Any]]:
-    """Column -> model and weights, of every model that the run has, or began from; gold last.
+    """Column -> model and weights, of every model that the run has, or began with; gold last.
 
     With a reinforced model, also of both decoded as one.
 
@@ -179,6 +185,10 @@ def _weights(run: RunFolder | None, prepared: Prepared) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     if prepared.base is not None:
         found[column_of(TARGET)] = prepared.base
-    for stage in stages_of(run):
-        found[column_of(stage)] = load_stage(run, stage, mesh=prepared.mesh)[1]
+    made = {stage: run for stage in stages_of(run)}
+    if (origin := agreed(lambda: origin_of(run))) is not None:
+        shared = [stage for stage in stages_of(origin) if stage in (TARGET, GOLD)]
+        made = dict.fromkeys(shared, origin) | made
+    for stage, where in made.items():
+        found[column_of(stage)] = load_stage(where, stage, mesh=prepared.mesh)[1]
     return found

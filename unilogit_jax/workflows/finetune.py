@@ -57,9 +57,10 @@ def finetune(
         with console.stage("evaluating") as progress:
             results = Results({"finetuned": prepared.evaluator(params, progress=progress.items)})
             note_weights(run, "finetuned", params)
-        show(console, title, results)
+        summaries = results.summaries()
+        show(console, title, results, summaries)
         facts = {"name": experiment.name, "seed": experiment.output.seed}
-        write_all(run, console, results, prepared, facts=facts)
+        write_all(run, console, results, summaries, prepared, facts=facts)
         console.line(f"report: {run.report}; next, try:")
         for command in next_commands(run, experiment, finetuned=True):
             console.line(f"  {command}")

@@ -22,6 +22,7 @@ from unilogit_jax.run import Console, describe_environment, make_console, write_
 from unilogit_jax.run.files import write_text
 from unilogit_jax.sharding import make_mesh
 from unilogit_jax.train.fingerprint import marks_of
+from unilogit_jax.workflows._checks import check_out
 from unilogit_jax.workflows._prepare import from_weights
 from unilogit_jax.workflows._rows import read_task, source_of
 
@@ -75,6 +76,7 @@ def generate(
     """
     console = make_console() if console is None else console
     out = to_path(out)
+    check_out(out, folder=False)
     if experiment.model.weights is None:
         raise ConfigError("generate needs model.weights: a folder, a Hub id or a run that writes.")
     if what is None:

@@ -10,6 +10,7 @@ from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath, to_path
 from unilogit_jax.run import Console, RunFolder, make_console, write_json
 from unilogit_jax.sharding import make_mesh
+from unilogit_jax.workflows._checks import check_out
 from unilogit_jax.workflows._prepare import prepare
 from unilogit_jax.workflows._reinforced import WHP, Reinforced, reinforced_of
 from unilogit_jax.workflows._results import MODEL
@@ -62,6 +63,9 @@ def evaluate_tasks(
     reinforced = reinforced_of(whp, alpha)
     manager = agreed(lambda: _manager(tasks, include))
     opened = open_run(source) if agreed(lambda: is_run(source)) else None
+    folder = to_path(out) if out is not None else opened[0].eval if opened else None
+    if folder is not None:
+        check_out(folder, folder=True)
     with console.stage("reading weights"):
         tokenizer, columns, mesh = _models(source, opened, reinforced)
     from lm_eval.evaluator import simple_evaluate
@@ -84,7 +88,6 @@ def evaluate_tasks(
             )
         results[column] = answered["results"]
     _show(console, results)
-    folder = to_path(out) if out is not None else opened[0].eval if opened else None
     if folder is not None:
         by_first(lambda: write_json(folder / FILE, results))
         console.line(f"results: {folder / FILE}")

@@ -35,6 +35,7 @@ from unilogit_jax.workflows._report_words import (
 from unilogit_jax.workflows._results import (
     Group,
     Results,
+    Summaries,
     answer_rows,
     metric_rows,
     write_evaluations,
@@ -77,6 +78,7 @@ def write_all(
     run: RunFolder,
     console: Console,
     results: Results,
+    summaries: Summaries,
     prepared: Prepared,
     *,
     facts: Mapping[str, object],
@@ -87,13 +89,14 @@ def write_all(
       run: the run.
       console: whose warnings and seconds are kept.
       results: what was measured.
+      summaries: its numbers.
       prepared: the run's experiment.
       facts: what else to put into summary.json.
 
     """
 
     def write() -> None:
-        summaries = write_evaluations(run.eval, results)
+        write_evaluations(run.eval, results, summaries)
         flat = {f"{name}.{k}": x for name, numbers in summaries.items() for k, x in numbers.items()}
         verdict = verdict_of(summaries)
         passed = {} if verdict is None or verdict.passed is None else {"passed": verdict.passed}

@@ -76,12 +76,14 @@ def sweep(
     asked = {"utility": utility, "forget": forget, "floor": floor}
     check_rule(**asked)
     runs = [(*_ALONE, *words) for words in combinations(over, each, seeds)]
-    whole = agreed(lambda: read_config(source, *overrides, *_ALONE)).experiment
+    whole, notes = agreed(lambda: read_config(source, *overrides, *_ALONE))
     agreed(lambda: _check(source, overrides, runs))
     check_place(whole, out)
     # What a run alone sets is not in the folder's configuration, or later ones would inherit it.
     folder = new_run(whole, out)
     by_first(lambda: write_json(folder.path / RECORD, {"runs": runs, "rule": asked}))
+    for note in notes:
+        console.warn(note)
     return _serve(folder, console)
 
 
@@ -90,16 +92,20 @@ def is_sweep(path: AnyPath | str) -> bool:
     return (to_path(path) / RECORD).is_file()
 
 
-def resume_sweep(path: AnyPath | str, *, console: Console | None = None) -> RunFolder:
+def resume_sweep(
+    path: AnyPath | str, *, console: Console | None = None, profile: bool = False
+) -> RunFolder:
     """Goes on with a sweep; finished runs are not done again.
 
     Args:
       path: the folder.
       console: where to print; None prints to standard output.
+      profile: traces a few updates of what is still to do.
 
     """
     folder, _ = open_run(path)
-    return _serve(folder, make_console() if console is None else console)
+    more = ("output.profile=true",) if profile else ()
+    return _serve(folder, make_console() if console is None else console, more)
 
 
 def _check(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> None:
@@ -116,7 +122,7 @@ def _check(source: AnyPath | str, overrides: Sequence[str], runs: Sequence[Seque
             prepared.alternates(method)
 
 
-def _serve(folder: RunFolder, console: Console) -> RunFolder:
+def _serve(folder: RunFolder, console: Console, more: Sequence[str] = ()) -> RunFolder:
     """Does what is still to do."""
     record = agreed(lambda: read_json(folder.path / RECORD, Sweep))
     runs: list[list[str]] = record["runs"]
@@ -126,7 +132,7 @@ def _serve(folder: RunFolder, console: Console) -> RunFolder:
         begun: dict[str, RunFolder] = {}
         done = []
         for number, words in enumerate(runs, start=1):
-            loaded = agreed(lambda words=words: read_config(folder.config, *words))
+            loaded = agreed(lambda words=words: read_config(folder.config, *words, *more))
             key = start_key(loaded.experiment)
             console.title(f"run {number} of {len(runs)}: {' '.join(words[len(_ALONE) :])}")
             place = folder.path / f"run-{number}"

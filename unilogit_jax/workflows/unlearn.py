@@ -10,7 +10,7 @@ from unilogit_jax.hosts import agreed, by_first
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.run.ledger import write_ledger
-from unilogit_jax.workflows._beside import measured, start_of
+from unilogit_jax.workflows._beside import measured, note_origin, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_weights
@@ -67,7 +67,9 @@ def unlearn(
             start, known = prepared.base, measured(beside)
             start = start_of(beside, mesh=prepared.mesh) if start is None else start
             results.evaluations |= known
+            by_first(lambda: note_origin(run, beside))
             note_weights(run, "before", start)
+        before = results.summary("before")
         labels = [(rival, method_label(rival)) for rival in experiment.compare]
         rivals = [(rival, f"{UNLEARN}-{label}", label) for rival, label in labels]
         stages = [(method, UNLEARN, "after"), *rivals]
@@ -78,7 +80,7 @@ def unlearn(
                 chosen,
                 start=start,
                 evaluator=evaluator,
-                before=results.summaries()["before"],
+                before=before,
                 run=run,
                 console=console,
                 last=stage == stages[-1][1],
@@ -110,15 +112,15 @@ def _finish(
     run: RunFolder, console: Console, results: Results, *, title: str, prepared: Prepared
 ) -> None:
     """Prints the table, says the verdict, writes the report."""
-    experiment = prepared.experiment
-    show(console, title, results)
+    experiment, summaries = prepared.experiment, results.summaries()
+    show(console, title, results, summaries)
     facts = {
         "name": experiment.name,
         "method": method_label(experiment.method),
         "seed": experiment.output.seed,
     }
-    write_all(run, console, results, prepared, facts=facts)
-    console.title(str(verdict_of(results.summaries())))
+    write_all(run, console, results, summaries, prepared, facts=facts)
+    console.title(str(verdict_of(summaries)))
     console.line(f"report: {run.report}")
     console.line(f"everything else is in {run.path}; next, try:")
     for command in next_commands(run, experiment, finetuned=False):

@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 
 from unilogit_jax import metrics, models
 from unilogit_jax.data import Rows
-from unilogit_jax.evaluation.forced import label_stats, make_pass
+from unilogit_jax.evaluation.forced import Pass, label_stats, make_pass
 from unilogit_jax.losses import cross_entropy_from_log_odds
 from unilogit_jax.types import Batch
 
 
 def make_lens(
     model: models.Decoder, *, batch_size: int, mesh: Mesh
-) -> Callable[..., Float[np.ndarray, " layers"]]:
+) -> Pass[Float[np.ndarray, " layers"]]:
     """Compiles one pass; the function it returns says what each layer holds of the rows' answers.
 
     p_l = mean over rows of exp(mean over the answer's tokens of log p_l(token)), where p_l =
@@ -57,7 +57,7 @@ def make_lens(
     run = make_pass(forward, batch_size=size, mesh=mesh)
 
     def look(
-        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None
+        params: Any, rows: Rows, progress: Callable[[int, int], None] | None = None, /
     ) -> Float[np.ndarray, " layers"]:
         (tokens,) = run(params, rows, progress)
         means = np.stack([x.mean(axis=0, dtype=np.float64) for x in tokens])
