@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says at its end of what to type next."""
+"""What a run says at its end: answers one below the other, and what to type next."""
 
+import io
 import shutil
 import sys
+from types import SimpleNamespace
 
+from unilogit_jax.run import Console
+from unilogit_jax.workflows import _results
 from unilogit_jax.workflows._report_words import activation
 
 
@@ -34,3 +38,19 @@ def test_nothing_is_said_where_the_program_is_found_or_there_is_nothing_to_activ
     program.unlink()
     script.unlink()
     assert activation() == ()
+
+
+def test_answers_stand_one_below_the_other_whatever_the_columns_are_called(monkeypatch):
+    answers = {"before": "one", "unlearned-longest": "two"}
+    sound = dict.fromkeys(answers, False)
+    row = SimpleNamespace(
+        group="forget", question="?", truth="zero", answers=answers, malformed=sound
+    )
+    monkeypatch.setattr(_results, "answer_rows", lambda results: [row])
+    monkeypatch.setattr(_results, "metric_rows", lambda summaries: [])
+    printed = io.StringIO()
+    results = SimpleNamespace(summaries=lambda: dict.fromkeys(answers))
+    _results.show(Console(stream=printed), "title", results)
+    lines = printed.getvalue().splitlines()
+    places = [line.index(w) for w in ("zero", "one", "two") for line in lines if line.endswith(w)]
+    assert places == [22, 22, 22]

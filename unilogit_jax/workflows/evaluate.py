@@ -109,8 +109,9 @@ def ask(
             answers[k][column] = answer
     for question, row in zip(questions, answers, strict=True):
         console.title(question)
+        width = max(8, *map(len, row))
         for column, answer in row.items():
-            console.line(f"  {column:8} {answer or '(nothing)'}")
+            console.line(f"  {column:{width}} {answer or '(nothing)'}")
     return answers
 
 
