@@ -49,6 +49,22 @@ def printed_json(printed):
     return json.loads(printed.out)
 
 
+def test_transformers_advises_nobody_to_install_pytorch(run, monkeypatch, capfd):
+    from transformers.utils import logging
+
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    monkeypatch.setenv(name, "remembered for the end of the test")
+    monkeypatch.delenv(name)
+
+    def quickstart(**options):
+        logging.get_logger("transformers").warning_advice("PyTorch was not found.")
+        return run
+
+    monkeypatch.setattr(workflows, "quickstart", quickstart)
+    assert cli.main(["quickstart"]) == 0
+    assert "PyTorch" not in "".join(capfd.readouterr())
+
+
 def test_json_is_alone_on_standard_output_and_people_read_the_other(run, capfd):
     assert cli.main(["quickstart", "--json"]) == 0
     printed = capfd.readouterr()

@@ -69,6 +69,15 @@ def test_columns_are_called_by_what_sets_them_apart(made):
     }
 
 
+def test_columns_call_values_what_files_and_overrides_call_them(made):
+    runs = [
+        made("a", 0.1, "unlearn.steps=null", "method.select=true"),
+        made("b", 0.2, "unlearn.steps=9", "method.select=false"),
+    ]
+    names = ["before", "unilogit select=true steps=null", "unilogit select=false steps=9", "gold"]
+    assert list(compare(runs)) == names
+
+
 def test_the_table_says_how_many_runs_there_are(made, capsys):
     runs = [str(made(f"r{k}", 0.5, f"output.seed={k}")) for k in range(2)]
     assert main(["compare", *runs]) == 0

@@ -53,6 +53,8 @@ def run_verb(verb: str, run: Callable[[argparse.Namespace], Result], args: Any) 
 
     """
     quiet, as_json = vars(args).pop("quiet", False), vars(args).pop("json")
+    # transformers says at every start that models want PyTorch: its models are not used here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     with _lines(quiet=quiet or (as_json and verb in ANSWERING), elsewhere=as_json):
         found = run(args)
     if as_json:

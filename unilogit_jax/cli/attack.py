@@ -7,6 +7,9 @@ from unilogit_jax.cli._jax import start_jax
 from unilogit_jax.cli._output import Result
 from unilogit_jax.paths import to_path
 
+NAMES = ("relearn", "quantize", "paraphrase", "prompts", "sample", "lens")
+"""What `--only` takes, for help and completion; the workflow refuses others."""
+
 _OPTIONS = {
     "rows": (int, "N", "relearn: rows to train on (a tenth of those to forget)"),
     "updates": (int, "N", "relearn: how many (20)"),
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="+",
         default=[],
-        help="some of relearn, quantize, paraphrase, prompts, sample, lens",
+        help=f"some of {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--relearn-on",

@@ -27,28 +27,36 @@ def run(args: argparse.Namespace) -> Result:
 class _Verb(NamedTuple):
     names: list[str]
     """What may stand first: configs, lists."""
-    options: dict[str, list[str]]
-    """Option -> its values, where they are few."""
+    options: dict[str, list[str] | None]
+    """Option -> its values, where they are few; None if it takes no value."""
     keys: bool
     """Whether key=value may follow."""
+    files: bool
+    """Whether a file may stand first."""
 
 
 def _verbs() -> dict[str, _Verb]:
     from unilogit_jax.cli import VERBS
     from unilogit_jax.cli._parser import parser_of
+    from unilogit_jax.cli.attack import NAMES
     from unilogit_jax.cli.ls import LISTS
     from unilogit_jax.config import config_names
 
-    found = {}
+    found, known = {}, {"--only": NAMES}
     for verb in VERBS:
         actions = parser_of(verb)[0]._actions
-        options = {name: list(a.choices or ()) for a in actions for name in a.option_strings}
+        options = {
+            name: None if a.nargs == 0 else list(a.choices or known.get(name, ()))
+            for a in actions
+            for name in a.option_strings
+        }
         places = {a.dest: list(a.choices or ()) for a in actions if not a.option_strings}
         names = [name for choices in places.values() for name in choices]
         if "config" in places or verb == "cp":
             names += config_names()
         names += {"ls": list(LISTS), "show": ["method"]}.get(verb, [])
-        found[verb] = _Verb(names, options, "overrides" in places)
+        files = verb not in ("ls", "completion", "doctor", "quickstart")
+        found[verb] = _Verb(names, options, "overrides" in places, files)
     return found
 
 
@@ -85,7 +93,7 @@ def _bash() -> str:
     starts = []
     for verb, one in verbs.items():
         for option, choices in one.options.items():
-            if choices:
+            if choices is not None:  # without words of ours bash offers files
                 ways.append(f'{verb}:{option}) words="{" ".join(choices)}" ;;')
         keys = "$keys" if one.keys else ""
         more = " ".join([*one.options, keys])
@@ -135,7 +143,21 @@ complete -o default -F _unilogit unilogit
 
 
 def _zsh() -> str:
-    return f"autoload -Uz bashcompinit && bashcompinit\n{_bash()}"
+    return f"autoload -Uz bashcompinit && bashcompinit\n{_bash()}{_ZSH}"
+
+
+_ZSH = """# zsh takes "no space behind" for all words or for none, and does not know compopt.
+_unilogit_zsh() {
+  _unilogit
+  local word ready=()
+  for word in "${COMPREPLY[@]}"; do
+    [[ -z $word || $word == *= ]] || word="$word "
+    ready+=("$word")
+  done
+  COMPREPLY=("${ready[@]}")
+}
+complete -o default -o nospace -F _unilogit_zsh unilogit
+"""
 
 
 def _fish() -> str:
@@ -150,10 +172,10 @@ def _fish() -> str:
     for verb, one in _verbs().items():
         start = f"complete -c unilogit -n '__fish_seen_subcommand_from {verb}'"
         if words := " ".join([*one.names, keys * one.keys]).strip():
-            lines.append(f"{start} -a '{words}'")
+            lines.append(f"{start}{'' if one.files else ' -f'} -a '{words}'")
         for option, choices in one.options.items():
             if option.startswith("--"):
-                few = f" -x -a '{' '.join(choices)}'" if choices else ""
+                few = f" -x -a '{' '.join(choices)}'" if choices else " -r" * (choices is not None)
                 lines.append(f"{start} -l {option[2:]}{few}")
     methods = "__fish_seen_subcommand_from show; and contains method (commandline -opc)"
     lines.append(f"complete -c unilogit -n '{methods}' -f -a '{' '.join(METHODS)}'")

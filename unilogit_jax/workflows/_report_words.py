@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report says in words: title, verdict, intervals, caveats, files, next commands."""
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -63,6 +66,15 @@ def next_commands(run: RunFolder, experiment: Experiment, *, finetuned: bool) ->
         f"unilogit export {run.path} my-model",
         f"unilogit show {experiment.name}" if toy else "unilogit ls",
     )
+
+
+def activation() -> tuple[str, ...]:
+    """What to type first, where a shell would not find `unilogit`: after `make quickstart`, say."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("unilogit") or not script.is_file():
+        return ()
+    here = script.is_relative_to(Path.cwd())
+    return (f". {script.relative_to(Path.cwd()) if here else script}",)
 
 
 def metric_note(values: Mapping[str, Mapping[str, np.ndarray]]) -> str:

@@ -124,16 +124,17 @@ def show(console: Console, title: str, results: Results, summaries: Summaries) -
     ]
     console.table(title, columns, rows)
     every = answer_rows(results)
+    width = max(8, *map(len, summaries))
     for group, heading in (("forget", "to be forgotten"), ("retain", "to be kept")):
         answered = [row for row in every if row.group == group]
         if answered:
             console.title(f"Questions {heading}")
         for row in answered:
             console.line(f"  {row.question}")
-            console.line(f"    {'truth':8} {row.truth}")
+            console.line(f"    {'truth':{width}} {row.truth}")
             for name, answer in row.answers.items():
                 mark = "   (malformed)" if row.malformed[name] else ""
-                console.line(f"    {name:8} {_shorten(answer)}{mark}")
+                console.line(f"    {name:{width}} {_shorten(answer)}{mark}")
 
 
 def write_evaluations(folder: AnyPath, results: Results, summaries: Summaries) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from unilogit_jax.config import Experiment, dump_config
+from unilogit_jax.data import Task
 from unilogit_jax.errors import CheckpointError
 from unilogit_jax.hosts import (
     agreed,
@@ -73,8 +74,9 @@ def _session(
     console.line(f"run folder: {run.path}")
     for note in notes:
         console.warn(note)
-    if verb == "unlearn" and not prepared.task.retain:
-        console.warn(_NOTHING_TO_KEEP)
+    if verb == "unlearn":
+        for text in doubts_about(prepared.task):
+            console.warn(text)
     with true_status(run, console):
         by_first(lambda: _begin(run, prepared, verb))
         with _tracked(run, prepared, console):
@@ -122,10 +124,23 @@ def _true_status(run: RunFolder, console: Console) -> Iterator[None]:
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NOTHING_TO_KEEP = (
-    "there are no rows to keep (data.retain): nothing holds the rest of the model in place, and "
-    "what else it forgets is not measured."
-)
+"""What an operating system says of a disk that is full."""
+
+
+def doubts_about(task: Task) -> Iterator[str]:
+    """What the rows of a task are to be warned of."""
+    if not task.retain:
+        yield (
+            "there are no rows to keep (data.retain): nothing holds the rest of the model in "
+            "place, and what else it forgets is not measured."
+        )
+    kept = {(row.question, row.answer, row.shots) for row in task.retain}
+    both = sum((row.question, row.answer, row.shots) in kept for row in task.forget)
+    if both:
+        yield (
+            f"{both} of the {len(task.forget)} rows to forget are among the rows to keep too "
+            "(data.retain), which teach them again: take them out there."
+        )
 
 
 def check_place(experiment: Experiment, out: AnyPath | str | None) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several runs in one table: those that differ by their seed alone are one column."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,8 +125,14 @@ def _settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         name = f"{prefix}{key}"
         if name in SEEDS or name.startswith(_BESIDE):
             continue
-        found |= _settings(value, f"{name}.") if isinstance(value, dict) else {name: str(value)}
+        more = isinstance(value, dict)
+        found |= _settings(value, f"{name}.") if more else {name: _written(value)}
     return found
+
+
+def _written(value: Any) -> str:
+    """A value as files and overrides have it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _columns(runs: Sequence[_Run]) -> dict[str, list[Measured]]:

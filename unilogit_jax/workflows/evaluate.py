@@ -115,8 +115,9 @@ def ask(
             answers[k][column] = answer
     for question, row in zip(questions, answers, strict=True):
         console.title(question)
+        width = max(8, *map(len, row))
         for column, answer in row.items():
-            console.line(f"  {column:8} {answer or '(nothing)'}")
+            console.line(f"  {column:{width}} {answer or '(nothing)'}")
     return answers
 
 
@@ -136,8 +137,9 @@ def _wanted(source: AnyPath | str, overrides: Sequence[str]) -> Experiment:
     """What a model from elsewhere is to be measured on."""
     if not any(text.startswith("data.") for text in overrides):
         raise UnilogitError(
-            f"{source} is no run: say what to measure it on, with --benchmark tofu --split "
-            "forget10 --data FOLDER, or data.benchmark=files data.forget=FILE."
+            f"there is no run folder {source}. If it is a model, say what to measure it on, with "
+            "--benchmark tofu --split forget10 --data FOLDER, or data.benchmark=files "
+            "data.forget=FILE."
         )
     tree: dict[str, Any] = {"name": str(source), "model": {"weights": str(source)}, "data": {}}
     return agreed(lambda: make_config(tree, *overrides))

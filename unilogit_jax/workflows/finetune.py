@@ -7,7 +7,7 @@ from unilogit_jax.config import Experiment
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run import Console, RunFolder, make_console
 from unilogit_jax.workflows._record import note_weights
-from unilogit_jax.workflows._report_words import next_commands, title_of
+from unilogit_jax.workflows._report_words import activation, next_commands, title_of
 from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import TARGET
 from unilogit_jax.workflows._session import session
@@ -62,7 +62,7 @@ def finetune(
         facts = {"name": experiment.name, "seed": experiment.output.seed}
         write_all(run, console, results, summaries, prepared, facts=facts)
         console.line(f"report: {run.report}; next, try:")
-        for command in next_commands(run, experiment, finetuned=True):
+        for command in (*activation(), *next_commands(run, experiment, finetuned=True)):
             console.line(f"  {command}")
         console.finish()
     return run

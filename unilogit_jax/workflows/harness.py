@@ -99,9 +99,7 @@ def _manager(tasks: Sequence[str], include: AnyPath | str | None) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ConfigError(
-            "--lm-eval needs lm-evaluation-harness: pip install 'unilogit_jax[lm-eval]'."
-        ) from error
+        raise ConfigError("--lm-eval needs lm-evaluation-harness: pip install lm-eval.") from error
     if include is not None and not to_path(include).is_dir():
         raise DataError(f"there is no folder {include}: --lm-eval-dir holds YAML files.")
     manager = TaskManager(include_path=None if include is None else str(include))

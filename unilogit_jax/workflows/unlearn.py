@@ -14,7 +14,7 @@ from unilogit_jax.workflows._beside import measured, note_origin, start_of
 from unilogit_jax.workflows._continue import served_before
 from unilogit_jax.workflows._prepare import Prepared
 from unilogit_jax.workflows._record import note_weights
-from unilogit_jax.workflows._report_words import next_commands, title_of, verdict_of
+from unilogit_jax.workflows._report_words import activation, next_commands, title_of, verdict_of
 from unilogit_jax.workflows._results import Results, show
 from unilogit_jax.workflows._runs import GOLD, TARGET, UNLEARN
 from unilogit_jax.workflows._session import session
@@ -123,7 +123,7 @@ def _finish(
     console.title(str(verdict_of(summaries)))
     console.line(f"report: {run.report}")
     console.line(f"everything else is in {run.path}; next, try:")
-    for command in next_commands(run, experiment, finetuned=False):
+    for command in (*activation(), *next_commands(run, experiment, finetuned=False)):
         console.line(f"  {command}")
     console.finish()
 
