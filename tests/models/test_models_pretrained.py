@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from unilogit_jax import models
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.folders import LocalFolder
-from unilogit_jax.models.hf_io import Tensor, find_tensors, make_header, read_header
+from unilogit_jax.models.header import make_header
+from unilogit_jax.models.hf_io import Tensor, find_tensors, read_header
 
 SINGLE = "model.safetensors"
 

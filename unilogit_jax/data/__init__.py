@@ -10,7 +10,7 @@ from unilogit_jax.data.batches import (
     unlearning_batches,
 )
 from unilogit_jax.data.documents import encode_documents
-from unilogit_jax.data.encode import Rows, encode, encode_probes
+from unilogit_jax.data.encode import Rows, check_tokens, encode, encode_probes
 from unilogit_jax.data.examples import PANELS, Example, Panel, Probe, Source, Task
 from unilogit_jax.data.name_swap import SwappedRows, mean_log_odds, swap_names
 from unilogit_jax.data.names import draw_names, name_spans
@@ -38,6 +38,7 @@ from unilogit_jax.data.read import (
 from unilogit_jax.data.token_cache import encode_cached
 from unilogit_jax.data.tokenizer import (
     Tokenizer,
+    check_vocabulary,
     copy_tokenizer,
     load_tokenizer,
     train_tokenizer,
@@ -61,6 +62,8 @@ __all__ = [
     "as_example",
     "assemble",
     "assemble_packed",
+    "check_tokens",
+    "check_vocabulary",
     "copy_tokenizer",
     "draw_names",
     "encode",

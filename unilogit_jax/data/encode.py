@@ -142,6 +142,21 @@ def make_rows(
     return rows
 
 
+def check_tokens(rows: Rows, size: int) -> None:
+    """Refuses rows with tokens that a model of `size` tokens has no embedding of.
+
+    Raises:
+      DataError: there is one.
+
+    """
+    if (largest := int(rows.tokens.max())) >= size:
+        raise DataError(
+            f"the rows have tokens up to number {largest}, but the model knows {size}: they were "
+            "added to the tokenizer and not to the model. Set data.template to plain if they are "
+            "the chat template's, or take them out of the text."
+        )
+
+
 def rows_of(tokenizer: Tokenizer, encoded: Sequence[Sequence[int]]) -> Rows:
     """Rows of these ids, as long as the longest, rounded up to 8; without labels yet."""
     longest = max(map(len, encoded))

@@ -168,7 +168,7 @@ def _tokenised(
     for (text, names), ids, spans in zip(
         versions, found["input_ids"], found["offset_mapping"], strict=True
     ):
-        if end and ids[-1] != tokenizer.eos_token_id:
+        if end and ids[-1:] != [tokenizer.eos_token_id]:
             ids, spans = [*ids, tokenizer.eos_token_id], [*spans, (len(text), len(text))]
         tokenised.append(_placed(ids[:room], spans[:room], names))
     return tokenised

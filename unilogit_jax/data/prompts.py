@@ -4,7 +4,7 @@
 from typing import Literal, NamedTuple
 
 from unilogit_jax.data.examples import Example, Probe
-from unilogit_jax.data.tokenizer import Tokenizer
+from unilogit_jax.data.tokenizer import Tokenizer, reason_of
 from unilogit_jax.errors import DataError
 
 Template = Literal["auto", "plain", "chat", "llama2"]
@@ -111,7 +111,7 @@ def encode_probe(
     first, whole = row_text(tokenizer, probe, text, template=template, system=system)
     ids = first + text_ids(tokenizer, whole)
     closed = not _is_bare(probe) and probe.opening is None
-    if closed and ids[-1] != tokenizer.eos_token_id:
+    if closed and ids[-1:] != [tokenizer.eos_token_id]:
         ids.append(tokenizer.eos_token_id)
     _, before = _prompt(tokenizer, probe, template, system)
     start = max(1, len(before))
@@ -178,16 +178,14 @@ def _turns(probe: Probe, system: str | None) -> list[dict[str, str]]:
 
 
 def _chat(tokenizer: Tokenizer, turns: list[dict[str, str]], *, answer_follows: bool) -> str:
-    from jinja2 import TemplateError
-
     try:
         return tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=answer_follows, date_string=DATE
         )
-    except TemplateError as error:
+    except BaseException as error:  # a template may do whatever it likes
         hint = " Set data.system to null." if turns[0]["role"] == "system" else ""
         raise DataError(
-            f"the tokenizer's chat template refuses the conversation: {error}.{hint}"
+            f"the tokenizer's chat template refuses the conversation: {reason_of(error)}.{hint}"
         ) from error
 
 
@@ -226,6 +224,16 @@ def start_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The tokens of a text alone."""
-    # Quiet about a text that is longer than the model's window: it is cut afterwards.
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    """The tokens of a text alone.
+
+    Raises:
+      DataError: the tokenizer has none for it.
+
+    """
+    try:
+        # Quiet about a text that is longer than the model's window: it is cut afterwards.
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    except BaseException as error:  # words that are not in its vocabulary, say
+        raise DataError(
+            f"the tokenizer cannot take the text {text[:60]!r} ({reason_of(error)})."
+        ) from error

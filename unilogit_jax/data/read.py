@@ -14,17 +14,21 @@ from typing import Any
 from unilogit_jax.data.chats import read_chat
 from unilogit_jax.data.examples import Example
 from unilogit_jax.data.hub import as_hub_set, read_hub_rows
+from unilogit_jax.data.json_text import EXPECTED, parse_list, parse_row
 from unilogit_jax.errors import DataError, StorageError, suggest
 from unilogit_jax.paths import AnyPath, to_source
 from unilogit_jax.urls import one_line
 
-EXPECTED = 'one of {"question": ..., "answer": ...}, {"messages": [...]} or {"text": ...}'
+UNPACKED, RATIO = 256 << 20, 100
+"""A file packed with gzip holds at most so many bytes, or so many times its own: text packs to a
+tenth, a bomb to a thousandth."""
 
 
 def read_examples(path: str | AnyPath) -> list[Example]:
     """Reads rows from JSON Lines, a JSON list, CSV or Parquet: a file, a URL, or a set of the Hub.
 
-    JSON and CSV may be packed with gzip, whatever the file's ending. Each row holds "question" and
+    JSON and CSV may be packed with gzip, whatever the file's ending, up to 256 MiB of text or 100
+    times the file's size, whichever is more. Each row holds "question" and
     "answer", a conversation "messages", or "text", or is a text itself. A question may have other
     answers in a list "alternates", and any row the names of those it is about in a list "names".
     Other fields are ignored.
@@ -175,7 +179,7 @@ def _text(path: AnyPath) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if data.startswith(b"\x1f\x8b"):
         try:
-            data = gzip.decompress(data)
+            data = _unpack(path, data)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{path} is a damaged gz file ({error}): copy or download it again."
@@ -186,9 +190,25 @@ def _text(path: AnyPath) -> str:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
 
 
+def _unpack(path: AnyPath, data: bytes) -> bytes:
+    """The contents of gzip; no more of a bomb is unpacked than is allowed."""
+    most = max(UNPACKED, RATIO * len(data))
+    parts, size = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while part := file.read(1 << 20):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise DataError(
+                    f"{path} unpacks to more than {most >> 20} MiB, which text of {len(data)} "
+                    "bytes never does: if you trust it, unpack it with gunzip and name that file."
+                )
+    return b"".join(parts)
+
+
 def _read_list(path: AnyPath, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        rows = _parsed(text, str(path))
+        rows = parse_list(text, str(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
     return [(f"{path}[{i}]", _mapping(row, f"{path}, item {i}")) for i, row in enumerate(rows)]
@@ -228,32 +248,11 @@ def _read_parquet(path: AnyPath) -> list[tuple[str, dict[str, Any]]]:
 
 def _json(line: str, where: str) -> dict[str, Any]:
     try:
-        return _mapping(_parsed(line, where), where)
+        return _mapping(parse_row(line, where), where)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: not valid JSON ({error.msg}, column {error.colno}); expected {EXPECTED}."
         ) from error
-
-
-def _parsed(text: str, where: str) -> Any:
-    """What JSON text holds."""
-    try:
-        value = json.loads(text)
-        # Escapes can write half a character, which no tokenizer takes.
-        if re.search(r"\\u[dD][89a-fA-F]", text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError:
-        raise
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise DataError(
-            f"{where}: a text holds half a character, {half!r}: write characters whole."
-        ) from None
-    except RecursionError:
-        raise DataError(f"{where}: nested too deeply; expected {EXPECTED}.") from None
-    except ValueError:
-        raise DataError(f"{where}: a number of more digits than can be read.") from None
-    return value
 
 
 def _mapping(row: Any, where: str) -> dict[str, Any]:

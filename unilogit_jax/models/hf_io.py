@@ -4,7 +4,6 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -12,6 +11,7 @@ import numpy as np
 
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.folders import Folder
+from unilogit_jax.models.header import parse_header, without_repetition
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -24,13 +24,6 @@ FLOATS = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 """Stored types that weights may have."""
-BITS = {
-    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8},
-    **{"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16},
-    **{"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32},
-    **{"C64": 64, "F64": 64, "I64": 64, "U64": 64},
-}
-"""Size of an element of every type that the format knows."""
 
 
 class Place(NamedTuple):
@@ -79,7 +72,7 @@ def read_json(folder: Folder, name: str) -> dict[str, Any]:
     """A JSON object from a file of a folder.
 
     Raises:
-      WeightsError: no such file, or no JSON object in it.
+      WeightsError: no such file, no JSON object in it, or a key twice.
 
     """
     if not folder.has(name):
@@ -88,7 +81,7 @@ def read_json(folder: Folder, name: str) -> dict[str, Any]:
     if not 0 < size <= HEADER_BYTES:
         raise WeightsError(f"{folder}/{name} cannot be read as JSON: it has {size} bytes.")
     try:
-        value = json.loads(_bytes(folder, name, 0, size))
+        value = json.loads(_bytes(folder, name, 0, size), object_pairs_hook=without_repetition)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{folder}/{name} cannot be read as JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -117,7 +110,9 @@ def find_tensors(folder: Folder) -> Files:
     headers = {file: read_header(folder, file) for file in sorted(set(index.values()))}
     for name, file in index.items():
         if name not in headers[file]:
-            raise WeightsError(f"{folder}/{INDEX} looks for '{name}' in {file}, which lacks it.")
+            raise WeightsError(
+                f"{folder}/{INDEX} looks for {name!r:.120} in {file}, which lacks it."
+            )
     return {name: headers[file][name] for name, file in index.items()}
 
 
@@ -132,8 +127,10 @@ def read_index(folder: Folder) -> dict[str, str]:
     if not isinstance(index, dict):
         raise WeightsError(f"{folder}/{INDEX} has no 'weight_map'.")
     for entry in index.values():
-        if not isinstance(entry, str) or not re.fullmatch(r"\w[\w.+-]*", entry):
-            raise WeightsError(f"{folder}/{INDEX} points outside its folder: {entry!r}.")
+        if not isinstance(entry, str) or not re.fullmatch(r"\w[\w.+-]{0,200}", entry):
+            raise WeightsError(
+                f"{folder}/{INDEX} points outside its folder, or at no file: {entry!r:.120}."
+            )
     return index
 
 
@@ -149,52 +146,13 @@ def read_header(folder: Folder, file: str) -> Files:
         length = int.from_bytes(_bytes(folder, file, 0, 8), "little") if size >= 8 else 0
         if not 2 <= length <= min(size - 8, HEADER_BYTES):
             raise ValueError(f"{size} bytes, {length} of them header" if size else "it is empty")
-        text = _bytes(folder, file, 8, length).decode()
-        header = json.loads(text, object_pairs_hook=_without_repetition)
-        if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
-        header.pop("__metadata__", None)
-        ends = {name: _check_entry(name, entry) for name, entry in header.items()}
+        entries = parse_header(_bytes(folder, file, 8, length).decode(), size - 8 - length)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{where} is damaged or cut short ({error}): fetch it again.") from None
-    place = 0
-    for start, end in sorted(ends.values()):
-        if start != place:
-            raise WeightsError(f"{where} is damaged: its tensors overlap or leave a hole.")
-        place = end
-    if 8 + length + place != size:
-        raise WeightsError(
-            f"{where} is damaged or cut short ({size} bytes instead of {8 + length + place}): "
-            "fetch it again."
-        )
     return {
-        name: Place(file, 8 + length + ends[name][0], entry["dtype"], tuple(entry["shape"]))
-        for name, entry in header.items()
+        name: Place(file, 8 + length + entry.start, entry.kind, entry.shape)
+        for name, entry in entries.items()
     }
-
-
-def make_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[bytes, dict[str, int]]:
-    """The beginning of a safetensors file, and where the data of each tensor go in the file.
-
-    Args:
-      tensors: name -> (type, shape), in the order of the data.
-
-    Example:
-      >>> header, starts = make_header({"a": ("F32", (2,)), "b": ("BF16", (3,))})
-      >>> len(header) % 8, starts["b"] - starts["a"]
-      (0, 8)
-
-    """
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (kind, shape) in tensors.items():
-        start, end = end, end + BITS[kind] * math.prod(shape) // 8
-        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    begin = 8 + len(text)
-    starts = {name: begin + entries[name]["data_offsets"][0] for name in tensors}
-    return len(text).to_bytes(8, "little") + text, starts
 
 
 def check_tensors(files: Files, shapes: dict[str, tuple[int, ...]], folder: Folder) -> None:
@@ -214,14 +172,16 @@ def check_tensors(files: Files, shapes: dict[str, tuple[int, ...]], folder: Fold
         ("has unexpected", files.keys() - shapes.keys()),
     ):
         if names:
-            listed = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            # Names of strangers: on one line, however long.
+            listed = ", ".join(f"{name!r:.120}".strip("'\"") for name in sorted(names)[:3])
+            listed += ", ..." if len(names) > 3 else ""
             raise WeightsError(f"{folder} {verb} {len(names)} tensor(s): {listed}.")
     for name, shape in sorted(shapes.items()):
         place = files[name]
         if place.shape != shape:
             raise WeightsError(
-                f"{folder}/{place.file}: '{name}' has shape {list(place.shape)}, config.json asks "
-                f"for {list(shape)}."
+                f"{folder}/{place.file}: '{name}' has shape {list(place.shape)!s:.60}, config.json "
+                f"asks for {list(shape)}."
             )
         if place.kind not in FLOATS:
             raise WeightsError(
@@ -234,29 +194,6 @@ def _bytes(folder: Folder, file: str, start: int, count: int) -> bytes:
     out = np.empty(count, np.uint8)
     folder.read(file, start, out)
     return out.tobytes()
-
-
-def _check_entry(name: str, entry: Any) -> tuple[int, int]:
-    """Where a tensor's data begin and end, behind the header."""
-    if not isinstance(entry, dict):
-        raise ValueError(f"'{name}' is no JSON object")
-    kind: Any = entry.get("dtype")
-    shape: Any = entry.get("shape")
-    offsets: Any = entry.get("data_offsets")
-    if not isinstance(kind, str) or kind not in BITS:
-        raise ValueError(f"'{name}' has the unknown type {kind!r}")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
-            raise ValueError(f"'{name}' has shape {shape!r} and data_offsets {offsets!r}")
-    if len(offsets) != 2 or 8 * (offsets[1] - offsets[0]) != BITS[kind] * math.prod(shape):
-        raise ValueError(f"'{name}' of type {kind}, shape {shape} lies at {offsets}")
-    return offsets[0], offsets[1]
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return dict(pairs)
 
 
 def _nothing_to_read(folder: Folder) -> str:

@@ -32,6 +32,8 @@ PICKLE = "adapter_model.bin"
 PREFIX = "base_model.model."
 """What PEFT puts before the base model's own names."""
 
+MOST = 1e38
+"""Larger numbers are no float32."""
 MERGE_THERE = "merge the adapter into its base with peft and load the result"
 
 WITHOUT_EFFECT = frozenset(
@@ -221,16 +223,20 @@ def _read_config(folder: Folder) -> tuple[int, float]:
     """Rank and alpha; whatever is more than plain LoRA is refused by name."""
     config, where = read_json(folder, CONFIG), f"{folder}/{CONFIG}"
     if config.get("peft_type") != "LORA":
-        raise WeightsError(f"{where}: peft_type must be LORA, got {config.get('peft_type')!r}.")
+        raise WeightsError(f"{where}: peft_type must be LORA, got {config.get('peft_type')!r:.60}.")
     for key, value in config.items():
         if value and key not in WITHOUT_EFFECT and value not in NEUTRAL.get(key, ()):
-            raise WeightsError(f"{where}: {key} = {value!r} is not supported: {MERGE_THERE}.")
+            said = f"{key!r:.60}".strip("'\"")
+            raise WeightsError(f"{where}: {said} = {value!r:.60} is not supported: {MERGE_THERE}.")
     rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
     for key, value, kinds in (("r", rank, int), ("lora_alpha", alpha, (int, float))):
-        if not isinstance(value, kinds) or value <= 0:
-            raise WeightsError(f"{where}: {key} must be a number larger than 0, got {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < MOST:
+            raise WeightsError(f"{where}: {key} must be a number larger than 0, got {value!r:.60}.")
+    by_root = config.get("use_rslora") or False
+    if not isinstance(by_root, bool):
+        raise WeightsError(f"{where}: use_rslora must be true or false, got {by_root!r:.60}.")
     # "Rank-stabilised" (arXiv:2312.03732) divides by the root of the rank.
-    return rank, float(alpha * math.sqrt(rank) if config.get("use_rslora") else alpha)
+    return rank, float(alpha * math.sqrt(rank) if by_root else alpha)
 
 
 def _find(
@@ -251,7 +257,7 @@ def _find(
     if not found:
         raise WeightsError(
             f"{folder} adapts no linear layer of this {config.family}: is it for another base? Its "
-            f"first tensor is '{min(files, default='none')}'."
+            f"first tensor is {min(files, default='none')!r:.120}."
         )
     table = {weight.path: weight for weight in every if weight.path[:-1] in found}
     shapes = {name: w.hf_shape for w in table.values() for name in w.names(config.layers)}

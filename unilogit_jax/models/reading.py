@@ -112,6 +112,11 @@ def read_decoder_config(
     if hf.get("quantization_config"):
         raise WeightsError(f"{path}: quantised weights (quantization_config) are not supported.")
     name = str(hf.get("model_type")) if family is None else family
+    if family is None and ":" in name:
+        raise WeightsError(
+            f"{path}: model_type {name!r:.60} is no family's name. Code is run for no file: name "
+            "your own yourself, as model.family."
+        )
     try:
         config = find_family(name).read_config(hf)
     except (WeightsError, ConfigError) as error:
@@ -195,10 +200,11 @@ def _drop_copied_head(files: Files, family: Family, folder: Folder) -> None:
     if name not in files or embedding not in files:
         return
     head, embed = files.pop(name), files[embedding]
-    if head.kind not in FLOATS or embed.kind not in FLOATS:
+    # An embedding that cannot be compared is no matrix of weights, and is refused as such.
+    if not {head.kind, embed.kind} <= FLOATS.keys() or 0 in embed.shape or len(embed.shape) != 2:
         return
-    step = max(1, CHUNK // math.prod(head.shape[1:]))
-    blocks = (slice(start, start + step) for start in range(0, head.shape[0], step))
+    step = max(1, CHUNK // embed.shape[1])
+    blocks = (slice(start, start + step) for start in range(0, embed.shape[0], step))
     if head.shape != embed.shape or not all(
         np.array_equal(Tensor(folder, head)[rows], Tensor(folder, embed)[rows]) for rows in blocks
     ):

@@ -23,7 +23,8 @@ from unilogit_jax.models.checks import check_name
 from unilogit_jax.models.config import DTYPES, DecoderConfig
 from unilogit_jax.models.decoder import Decoder
 from unilogit_jax.models.families import find_family
-from unilogit_jax.models.hf_io import INDEX, SINGLE, make_header
+from unilogit_jax.models.header import make_header
+from unilogit_jax.models.hf_io import INDEX, SINGLE
 from unilogit_jax.models.new_folder import check_empty, complete_folder
 from unilogit_jax.models.stored import Gathered, Slot, Step, divide, slots_of, steps_of, stored
 from unilogit_jax.paths import AnyPath, Remote, to_path

@@ -16,6 +16,8 @@ from unilogit_jax.data import (
     Rows,
     Task,
     Tokenizer,
+    check_tokens,
+    check_vocabulary,
     plain_prompt,
     train_tokenizer,
 )
@@ -157,6 +159,7 @@ def prepare(
 
 def put_together(experiment: Experiment, *, model: Any, rows: TaskRows, **others: Any) -> Prepared:
     """The prepared experiment, with what its configuration says of the model."""
+    check_tokens(rows.everything, model.config.vocab_size)
     model = model.clone(remat=experiment.model.remat)
     prepared = Prepared(experiment=experiment, model=model, **rows._asdict(), **others)
     if prepared.lora is not None:
@@ -217,6 +220,7 @@ def from_weights(
     folder = models.resolve(source, revision=settings.revision, weights=False)
     tokenizer = tokenizer_of(folder)
     config = models.read_decoder_config(folder, family=settings.family)
+    check_vocabulary(tokenizer, config.vocab_size, folder)
     check_attention(experiment, config, mesh)
     check_patterns(experiment, config)
     model, base = models.load(

@@ -7,7 +7,7 @@ from typing import Any
 
 from unilogit_jax import models
 from unilogit_jax.config import Experiment
-from unilogit_jax.data import Task, Tokenizer
+from unilogit_jax.data import Task, Tokenizer, check_vocabulary
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.published import look_like
 from unilogit_jax.run import RunFolder
@@ -83,7 +83,9 @@ def _shape_of(
     try:
         folder = models.resolve(source, revision=settings.revision, weights=False)
         config = models.read_decoder_config(folder, family=settings.family)
-        return tokenizer_of(folder), dataclasses.replace(config, **types)
+        tokenizer = tokenizer_of(folder)
+        check_vocabulary(tokenizer, config.vocab_size, folder)
+        return tokenizer, dataclasses.replace(config, **types)
     except WeightsError:
         name = look_like(source)
         if name is None:

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from unilogit_jax import models
 from unilogit_jax.config import Experiment, load_config, method_label
-from unilogit_jax.data import Tokenizer
+from unilogit_jax.data import Tokenizer, check_vocabulary
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.methods import Finishing
 from unilogit_jax.paths import AnyPath, Remote, to_path
@@ -54,7 +54,9 @@ def load_pretrained(
         model, params = load_stage(run, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
         return model, params, load_tokenizer_of(run)
     source = str(source) if isinstance(source, Remote) else source
-    tokenizer = tokenizer_of(models.resolve(source, revision=revision, weights=False))
+    folder = models.resolve(source, revision=revision, weights=False)
+    tokenizer = tokenizer_of(folder)
+    check_vocabulary(tokenizer, models.read_decoder_config(folder).vocab_size, folder)
     model, params = models.load(
         source, revision=revision, dtype=dtype, param_dtype=param_dtype, mesh=mesh
     )

@@ -55,7 +55,8 @@ def find_family(name: str) -> Family:
     if ":" not in name:
         known = ", ".join(FAMILIES)
         raise WeightsError(
-            f"model_type '{name}' is not supported; known: {known}.{suggest(name, FAMILIES)}"
+            f"model_type {name!r:.60} is not supported; known: {known}."
+            f"{suggest(name[:60], FAMILIES)}"
         )
     try:
         found = import_name(name)
