@@ -245,3 +245,14 @@ def test_a_place_that_the_system_refuses_is_no_traceback(monkeypatch, capsys):
     assert cli.main(["ls"]) == 2
     said = capsys.readouterr().err
     assert said == "/there/tokenizer.json cannot be used: Permission denied.\n"
+
+
+def test_what_an_error_quotes_reaches_the_terminal_without_its_escape_sequences(
+    monkeypatch, capsys
+):
+    def refused(_):
+        raise DataError("no row \x1b]0;title\x07 here\nand so on")
+
+    monkeypatch.setattr(cli, "_dispatch", refused)
+    assert cli.main(["ls"]) == 2
+    assert capsys.readouterr().err == "no row ]0;title here\nand so on\n"

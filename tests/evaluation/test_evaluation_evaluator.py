@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panels measured as they say: what is asked, scored, stopped and cut."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -222,3 +223,21 @@ def test_a_question_longer_than_any_row_of_training_keeps_its_answer(small, eval
     assert text.tokens == 7, "a text is cut as ever"
     with pytest.raises(DataError, match="no answer token is left after cutting to 2048"):
         evaluator_of(replace(long, question=TEXT * 200), panels=panels[:1])
+
+
+def test_an_answer_that_the_model_has_no_room_for_is_refused_at_once(evaluator_of):
+    probe, panels = Probe("Who?", "Ann.", "forget"), (Panel(name="forget"),)
+    said = r"forget: a question has (\d+) tokens.*up to 2040.*\(2048\): lower eval.max_new_tokens"
+    with pytest.raises(DataError, match=said) as caught:
+        evaluator_of(probe, panels=panels, max_new_tokens=2040)
+    most = int(re.search(r"to (\d+)\.$", str(caught.value))[1])
+    evaluator_of(probe, panels=panels, max_new_tokens=most)
+    with pytest.raises(DataError, match="longest row"):
+        evaluator_of(probe, panels=panels, max_new_tokens=most + 1)
+
+
+def test_answers_that_the_pass_has_given_count_as_done(small, evaluator_of):
+    evaluator, told = evaluator_of(Probe("Who?", "Ann.", "a"), panels=(Panel(name="a"),)), []
+    evaluator.answers = lambda params, prompts, **_: [Answer("Ann.", True)] * len(prompts)
+    evaluator(small[2], progress=lambda *done: told.append(done))
+    assert told[-1] == ("answers", 1, 1)

@@ -106,7 +106,10 @@ def _failed(error: BaseException, code: int, words: list[str]) -> int:
     elif code != 1:
         hosts = sys.modules.get("unilogit_jax.hosts")
         number = hosts.process_number() if hosts else 0
-        print(f"process {number}: {error}" if number else error, file=sys.stderr)
+        from unilogit_jax.run.text import clean
+
+        # A message may quote a stranger's file: no escape sequence of it reaches a terminal.
+        print(clean(f"process {number}: {error}" if number else f"{error}"), file=sys.stderr)
     if "--json" in words:
         from unilogit_jax.cli._output import print_error
 

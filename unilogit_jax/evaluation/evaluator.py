@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures one set of weights on a task: likelihoods, generated answers, and what they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from unilogit_jax.data import (
 )
 from unilogit_jax.data.encode import Template
 from unilogit_jax.errors import DataError
-from unilogit_jax.evaluation.answers import Answer, cut_answer
+from unilogit_jax.evaluation.answers import Answer, best_rouges, check_room, cut_answer
 from unilogit_jax.evaluation.forced import Scores, make_scorer
 from unilogit_jax.evaluation.grad_norms import make_gradient_norms
 from unilogit_jax.evaluation.item_scores import rouge_scores, token_scores
@@ -97,6 +97,8 @@ class Evaluator:
             seen = encode(tokenizer, task.retain[::stride], what="retain rows", **options)
             self._seen = replace(seen, unseen=self._unseen)
         self._asked = self._questions()
+        for name, (_, prompts) in self._asked.items():
+            check_room(prompts, self._most(self._panels[name]), model.config.max_length, where=name)
 
     def __call__(
         self, params: Any, *, grad_norm: bool = True, progress: Items = lambda *done: None
@@ -113,7 +115,7 @@ class Evaluator:
         norms = self._gradient_norms(params, progress) if grad_norm else {}
         seen = self._score(params, self._seen).exact.mean() if self._seen is not None else np.nan
         answers = self._answers(params, scores, progress)
-        rouges = _rouges(self.probes, answers)
+        rouges = best_rouges(self.probes, answers)
         items = []
         for number, (probe, rows) in enumerate(zip(self.probes, self._of_probe, strict=True)):
             item = _item(probe, rows, scores, answers.get(number), rouges.get(number))
@@ -204,6 +206,8 @@ class Evaluator:
             ]
             answers = self.answers(params, prompts, panel=panel, begun=begun, progress=tell)
             found.update(zip(numbers, answers, strict=True))
+            # Answers that the pass had given already were asked of nobody, and told by nobody.
+            progress("answers", len(found), every)
         return found
 
     def _begun(self, number: int, prompt: Sequence[int], scores: Scores) -> list[int]:
@@ -271,20 +275,6 @@ def _item(
         tokens=tokens[0] if tokens else None,
         wrong_tokens=tuple(tokens[len(tokens) - len(wrong) :]),
     )
-
-
-def _rouges(probes: Sequence[Probe], answers: Mapping[int, Answer]) -> dict[int, metrics.Rouge]:
-    """Of each answer with the true one that it fits best."""
-    pairs = [
-        (number, answer.text, truth)
-        for number, answer in answers.items()
-        for truth in (probes[number].answer, *probes[number].answers)
-    ]
-    rouges = metrics.rouge_many([text for _, text, _ in pairs], [truth for *_, truth in pairs])
-    best: dict[int, metrics.Rouge] = {}
-    for (number, *_), rouge in zip(pairs, rouges, strict=True):
-        best[number] = max(best.get(number, rouge), rouge, key=lambda one: one.rougeL_recall)
-    return best
 
 
 def _first(probes: Sequence[Probe], limit: int | None) -> tuple[Probe, ...]:

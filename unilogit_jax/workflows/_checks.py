@@ -67,12 +67,12 @@ def _check_out(out: AnyPath, folder: bool) -> None:
         return
     if out.exists() and out.is_dir() != folder:
         found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
-        raise ConfigError(f"--out {out} is {found}: name {wanted}.")
+        raise ConfigError(f"{out} is {found}: name {wanted} with --out.")
     inside = out.absolute() if folder else out.absolute().parent
     near = next(place for place in (inside, *inside.parents) if place.exists())
     if not (near.is_dir() and os.access(near, os.W_OK | os.X_OK)):
         why = "takes no files from you" if near.is_dir() else "is no folder"
-        raise ConfigError(f"--out {out} cannot be written: {near} {why}. Name another place.")
+        raise ConfigError(f"{out} cannot be written: {near} {why}. Name another place with --out.")
 
 
 def _check_pairs(experiment: Experiment) -> None:
