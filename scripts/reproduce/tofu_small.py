@@ -68,6 +68,9 @@ def main() -> int:
     parser.add_argument("--stage", type=int, choices=list(SEEDS), default=1)
     parser.add_argument("--seeds", type=int, nargs="*", help="only these of the stage's seeds")
     parser.add_argument("--only", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument(
+        "--setting", nargs="*", metavar="KEY=VALUE", help="run this in place of what was chosen"
+    )
     parser.add_argument("--models", choices=["all", "gold2"], help="make only these")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all runs")
     parser.add_argument("--table", action="store_true", help="print the table and end")
@@ -107,6 +110,7 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 yield {"seed": seed, "name": name, "setting": ""} | numbers
         for name in () if options.models else options.only:
             chosen = settings_of(name) if options.stage == 1 else [best(known, name)]
+            chosen = chosen if options.setting is None else [tuple(options.setting)]
             for setting in chosen:
                 if (seed, name, " ".join(setting)) not in have:
                     numbers = models.run(name, setting)
@@ -129,14 +133,12 @@ def best(known: list[dict[str, Any]], name: str) -> tuple[str, ...]:
 
 
 def table(known: list[dict[str, Any]]) -> str:
-    """Stage 2's means and standard deviations where there are some, else stage 1's choice."""
-    later = [x for x in known if x["seed"] in SEEDS[2]]
+    """Means and standard deviations of stage 2 where there are some, else stage 1's choice."""
     shown = []
     for name in dict.fromkeys(x["name"] for x in known):
-        own = [x for x in later if x["name"] == name]
-        if not own:
-            setting = " ".join(best(known, name)) if name in METHODS else ""
-            own = [x for x in known if x["name"] == name and x["setting"] == setting]
+        setting = " ".join(best(known, name)) if name in METHODS else ""
+        both = [x for x in known if x["name"] == name and x["setting"] == setting]
+        own = [x for x in both if x["seed"] in SEEDS[2]] or both
         cells = [cell([x[key] for x in own if key in x]) for key in SHOWN]
         setting = own[0]["setting"].replace("method.", "").replace("unlearn.", "")
         shown.append((own[0].get("kl", 0.0), [name, setting, *cells]))
