@@ -43,7 +43,7 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
     try:
         system, root = url_to_fs(url, **options)
     except ImportError as error:
-        extra = "; pip install 'unilogit_jax[gcs]'" if scheme_of(url) in ("gs", "gcs") else ""
+        extra = "; pip install gcsfs" if scheme_of(url) in ("gs", "gcs") else ""
         raise StorageError(f"{url} cannot be read: {one_line(error)}{extra}.") from None
     except Exception as error:  # every file system has errors of its own
         known = () if scheme_of(url) in known_implementations else known_implementations

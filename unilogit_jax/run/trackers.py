@@ -55,7 +55,7 @@ def check_trackers(names: Iterable[str], place: AnyPath) -> None:
         if find_spec(name) is None:
             raise ConfigError(
                 f"output.trackers names {name}, which is not installed: pip install "
-                f"'unilogit_jax[{name}]', or leave it out."
+                f"{name}, or leave it out."
             )
         if name == "tensorboard" and isinstance(place, Remote):
             raise ConfigError(

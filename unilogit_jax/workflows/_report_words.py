@@ -64,7 +64,7 @@ def next_commands(run: RunFolder, experiment: Experiment, *, finetuned: bool) ->
     return (
         f'unilogit ask {run.path} "your question"',
         f"unilogit export {run.path} my-model",
-        f"unilogit show {experiment.name}" if toy else "unilogit ls",
+        f"unilogit show {experiment.name}" if toy else f"unilogit attack {run.path}",
     )
 
 
