@@ -111,7 +111,7 @@ INDEX = "model.safetensors.index.json"
         ("config.json", None, r"counted://bucket/model has no config\.json"),
         ("config.json", b"{", r"model/config\.json cannot be read as JSON"),
         (INDEX, None, r"counted://bucket/model has no model\.safetensors and no"),
-        (INDEX, b'{"weight_map": {"a": "../b"}}', "points outside its folder, or at no file: '../b'"),
+        (INDEX, b'{"weight_map": {"a": "../b"}}', "points outside .* or at no file: '../b'"),
         ("model-00002-of-00004.safetensors", None, "00002-of-00004.safetensors is missing: the up"),
         ("model-00002-of-00004.safetensors", b"", "00002-of-00004.safetensors is damaged or cut"),
         ("model-00002-of-00004.safetensors", bytes(99), "is damaged or cut short"),

@@ -52,8 +52,8 @@ def test_answers_stand_one_below_the_other_whatever_the_columns_are_called(monke
     monkeypatch.setattr(_results, "answer_rows", lambda results: [row])
     monkeypatch.setattr(_results, "metric_rows", lambda summaries: [])
     printed = io.StringIO()
-    results: Any = SimpleNamespace(summaries=lambda: dict.fromkeys(answers))
-    _results.show(Console(stream=printed), "title", results)
+    results: Any = None
+    _results.show(Console(stream=printed), "title", results, {name: {} for name in answers})
     lines = printed.getvalue().splitlines()
     places = [line.index(w) for w in ("zero", "one", "two") for line in lines if line.endswith(w)]
     assert places == [22, 22, 22]
