@@ -4,6 +4,8 @@
 import difflib
 from collections.abc import Iterable
 
+_CONTROLS = {c: None for c in (*range(9), *range(11, 32), *range(127, 160))}
+
 
 class UnilogitError(Exception):
     """Base of all errors that a user can mend; the command line exits with code 2."""
@@ -67,3 +69,16 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def clean(text: str) -> str:
+    r"""A text without control characters; line breaks and tabs stay.
+
+    Texts come from strangers' data and models: no escape sequence of theirs reaches a terminal.
+
+    Example:
+      >>> clean("red: \x1b[31mno")
+      'red: [31mno'
+
+    """
+    return text.translate(_CONTROLS)

@@ -52,6 +52,6 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
     return system, root.rstrip("/")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split()).rstrip(".")

@@ -109,8 +109,10 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for name, numbers in models.numbers().items():
                 yield {"seed": seed, "name": name, "setting": ""} | numbers
         for name in () if options.models else options.only:
-            chosen = settings_of(name) if options.stage == 1 else [best(known, name)]
-            chosen = chosen if options.setting is None else [tuple(options.setting)]
+            if options.setting is not None:
+                chosen = [tuple(options.setting)]
+            else:
+                chosen = settings_of(name) if options.stage == 1 else [best(known, name)]
             for setting in chosen:
                 if (seed, name, " ".join(setting)) not in have:
                     numbers = models.run(name, setting)

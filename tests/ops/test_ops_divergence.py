@@ -13,7 +13,6 @@ from divergence_rig import (
     assert_close,
     exact_options,
     logits,
-    make,
     own_head,
     teacher_of,
     through_head,
@@ -24,18 +23,6 @@ from ops_oracle import logsumexp, target
 from unilogit_jax.ops import Divergence, Teacher, chunked_divergence, divergence_loss
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
-
-
-@pytest.fixture
-def small_cuts(monkeypatch):
-    """Chunks and blocks that divide neither tokens nor columns."""
-    monkeypatch.setattr("unilogit_jax.ops.blocks.CHUNK", {True: 20, False: 10})
-    monkeypatch.setattr("unilogit_jax.ops.blocks.BLOCK", 16)
-
-
-@pytest.fixture
-def made(rng):
-    return make(rng)
 
 
 @pytest.mark.parametrize("way", ["kept", "never kept", "later"])

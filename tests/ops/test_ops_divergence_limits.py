@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from divergence_rig import logits, make, own_head, teacher_of, through_head
+from divergence_rig import logits, own_head, teacher_of, through_head
 from ops_oracle import divergence as exact
 from ops_oracle import logsumexp, target
 
@@ -13,11 +13,6 @@ from unilogit_jax.ops import Divergence, Teacher, divergence_loss
 from unilogit_jax.types import Head
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
-
-
-@pytest.fixture
-def made(rng):
-    return make(rng)
 
 
 def test_label_gradients_of_memorised_tokens_keep_their_digits(rng):

@@ -12,7 +12,6 @@ from divergence_rig import (
     assert_close,
     exact_options,
     logits,
-    make,
     own_head,
     teacher_of,
     through_head,
@@ -31,18 +30,6 @@ from unilogit_jax.ops import (
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 KEPT = 4
-
-
-@pytest.fixture
-def small_cuts(monkeypatch):
-    """Chunks and blocks that divide neither tokens nor columns."""
-    monkeypatch.setattr("unilogit_jax.ops.blocks.CHUNK", {True: 20, False: 10})
-    monkeypatch.setattr("unilogit_jax.ops.blocks.BLOCK", 16)
-
-
-@pytest.fixture
-def made(rng):
-    return make(rng)
 
 
 def grouped(x, labels, tokens):

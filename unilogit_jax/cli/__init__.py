@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from unilogit_jax import __version__
-from unilogit_jax.errors import Preempted, StorageError, UnilogitError, suggest
+from unilogit_jax.errors import Preempted, StorageError, UnilogitError, clean, suggest
 
 VERBS = {
     "quickstart": ("quickstart", "see it work on a small model: two minutes, no download"),
@@ -106,9 +106,6 @@ def _failed(error: BaseException, code: int, words: list[str]) -> int:
     elif code != 1:
         hosts = sys.modules.get("unilogit_jax.hosts")
         number = hosts.process_number() if hosts else 0
-        from unilogit_jax.run.text import clean
-
-        # A message may quote a stranger's file: no escape sequence of it reaches a terminal.
         print(clean(f"process {number}: {error}" if number else f"{error}"), file=sys.stderr)
     if "--json" in words:
         from unilogit_jax.cli._output import print_error

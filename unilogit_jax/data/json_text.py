@@ -3,16 +3,12 @@
 
 import json
 import re
-from collections import Counter
 from typing import Any
 
 from unilogit_jax.errors import DataError
+from unilogit_jax.strict_json import Repeated, check_characters, without_repetition
 
 EXPECTED = 'one of {"question": ..., "answer": ...}, {"messages": [...]} or {"text": ...}'
-
-
-class _Twice(ValueError):
-    """An object has a name twice."""
 
 
 def parse_row(text: str, where: str) -> Any:
@@ -25,7 +21,7 @@ def parse_row(text: str, where: str) -> Any:
     """
     try:
         return _parse(text, where)
-    except _Twice as error:
+    except Repeated as error:
         raise _told(where, error) from None
 
 
@@ -33,17 +29,15 @@ def parse_list(text: str, where: str) -> Any:
     """As `parse_row`, of a list, whose item a message may name."""
     try:
         return _parse(text, where)
-    except _Twice as error:
+    except Repeated as error:
         raise _told(f"{where}, item {_item_of_repetition(text)}", error) from None
 
 
 def _parse(text: str, where: str) -> Any:
     try:
-        value = json.loads(text, object_pairs_hook=_once)
-        # Escapes can write half a character, which no tokenizer takes.
-        if re.search(r"\\u[dD][89a-fA-F]", text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except (json.JSONDecodeError, _Twice):
+        value = json.loads(text, object_pairs_hook=without_repetition)
+        check_characters(text, value)
+    except (json.JSONDecodeError, Repeated):
         raise
     except UnicodeEncodeError as error:
         half = error.object[error.start]
@@ -57,28 +51,19 @@ def _parse(text: str, where: str) -> Any:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        # Readers differ in which of the two they take, so neither is what was meant for sure.
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise _Twice(name)
-    return found
-
-
-def _told(where: str, error: _Twice) -> DataError:
-    return DataError(f"{where}: {error.args[0]!r:.60} is there twice; keep one of them.")
+def _told(where: str, error: Repeated) -> DataError:
+    return DataError(f"{where}: {error.name!r:.60} is there twice; keep one of them.")
 
 
 def _item_of_repetition(text: str) -> int:
     """The number of the item, from 0, in which a name stands twice; there is one."""
-    decoder, between = json.JSONDecoder(object_pairs_hook=_once), re.compile(r"[\s,]*")
+    decoder, between = json.JSONDecoder(object_pairs_hook=without_repetition), re.compile(r"[\s,]*")
     place, number = text.index("[") + 1, 0
     while True:
         found = between.match(text, place)
         assert found is not None
         try:
             _, place = decoder.raw_decode(text, found.end())
-        except _Twice:
+        except Repeated:
             return number
         number += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unilogit_jax.errors import UnilogitError, WeightsError
+from unilogit_jax.urls import one_line
 
 Tokenizer = Any
 """A `transformers.PreTrainedTokenizerBase`; Any, so that transformers is imported late."""
@@ -109,8 +110,7 @@ def reason_of(error: BaseException) -> str:
     """
     if isinstance(error, UnilogitError | KeyboardInterrupt | SystemExit | GeneratorExit):
         raise error
-    said = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {said:.200}"
+    return f"{type(error).__name__}: {one_line(error):.200}"
 
 
 def check_vocabulary(tokenizer: Tokenizer, size: int, where: object) -> None:

@@ -3,10 +3,10 @@
 
 import json
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from unilogit_jax.strict_json import check_characters, without_repetition
 
 END = 2**64
 """Numbers of a header are smaller."""
@@ -45,9 +45,7 @@ def parse_header(text: str, room: int) -> dict[str, Entry]:
     header = json.loads(text, object_pairs_hook=without_repetition, parse_constant=_no_number)
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
-    # Escapes can write half a character.
-    if re.search(r"\\u[dD][89a-fA-F]", text):
-        json.dumps(header, ensure_ascii=False).encode()
+    check_characters(text, header)
     _check_notes(header.pop("__metadata__", {}))
     entries = {name: _entry(f"{name!r:.120}", entry) for name, entry in header.items()}
     place = 0
@@ -82,20 +80,6 @@ def make_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[byt
     begin = 8 + len(text)
     starts = {name: begin + entries[name]["data_offsets"][0] for name in tensors}
     return len(text).to_bytes(8, "little") + text, starts
-
-
-def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, for `object_pairs_hook`.
-
-    Raises:
-      ValueError: a name stands in it twice.
-
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{name!r:.120} stands there twice")
-    return found
 
 
 def _check_notes(notes: Any) -> None:

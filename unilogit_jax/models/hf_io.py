@@ -11,7 +11,8 @@ import numpy as np
 
 from unilogit_jax.errors import WeightsError
 from unilogit_jax.models.folders import Folder
-from unilogit_jax.models.header import parse_header, without_repetition
+from unilogit_jax.models.header import parse_header
+from unilogit_jax.strict_json import without_repetition
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
+from unilogit_jax.errors import clean
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.journal import Journal
 from unilogit_jax.run.stage import Stage
 from unilogit_jax.run.text import (
-    clean,
     format_seconds,
     plain_table,
     right_aligned,

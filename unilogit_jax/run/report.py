@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from unilogit_jax.errors import clean
 from unilogit_jax.paths import AnyPath
 from unilogit_jax.run.environment import package_version
 from unilogit_jax.run.files import write_text
-from unilogit_jax.run.text import WANTED, clean, format_seconds
+from unilogit_jax.run.text import WANTED, format_seconds
 
 
 @dataclass(frozen=True)

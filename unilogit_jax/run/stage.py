@@ -4,7 +4,8 @@
 import time
 from typing import Any, Protocol
 
-from unilogit_jax.run.text import clean, format_numbers, format_seconds
+from unilogit_jax.errors import clean
+from unilogit_jax.run.text import format_numbers, format_seconds
 
 _PLAIN_EVERY = 5.0
 _BAR_EVERY = 0.25

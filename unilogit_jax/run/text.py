@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unilogit_jax.errors import clean
+
 WANTED = {
     "lower": "↓ lower is better",
     "higher": "↑ higher is better",
@@ -12,20 +14,7 @@ WANTED = {
 }
 """Which way of a number is good -> how a page and a picture say it."""
 
-# Texts come from strangers' data and models: no escape sequence of theirs reaches a terminal.
-_CONTROLS = {c: None for c in (*range(9), *range(11, 32), *range(127, 160))}
 _NUMERIC = re.compile(r"[-+±<≤>≥~]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|±.*|[a-zA-Z]{1,2})?|n/a|nan|[-–—]?")
-
-
-def clean(text: str) -> str:
-    r"""A text without control characters; line breaks and tabs stay.
-
-    Example:
-      >>> clean("red: \x1b[31mno")
-      'red: [31mno'
-
-    """
-    return text.translate(_CONTROLS)
 
 
 def format_number(value: Any) -> str:
