@@ -4,6 +4,7 @@
 import gc
 import os
 import socket
+import tempfile
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +13,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Programs of tests are small and run a few times: compiling them carefully is half of the time. In
 # the environment, for processes that tests start are compared with this one bit by bit.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# What one worker or one of their processes compiled, all others read. JAX's own variable wins over
+# the folder of the command line, so that verbs run in this process leave its settings alone.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="unilogit-programs-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np

@@ -18,8 +18,7 @@ from unilogit_jax.workflows.compare import Spread
 
 
 @pytest.fixture(autouse=True)
-def no_compile_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+def silencers_set(monkeypatch):
     for name in _output._SILENCERS:
         monkeypatch.setenv(name, "1")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of runs as small as they get, and no compile cache for verbs run in this process."""
+"""The settings of runs as small as they get."""
 
 import pytest
 
@@ -21,12 +21,6 @@ TINY = (
     "output.log_every=1",
 )
 """A model and stages as small as they get; every batch divides over eight devices."""
-
-
-@pytest.fixture(autouse=True)
-def no_compile_cache(monkeypatch):
-    """JAX's own variable wins, so that verbs run in this process leave its settings alone."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
 
 
 @pytest.fixture(scope="session")

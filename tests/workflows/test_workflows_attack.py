@@ -40,10 +40,8 @@ def run(tmp_path_factory, overrides):
     words = ("eval.gold=true", "data.max_length=160")
     experiment = load_config("toy", *overrides, *words)
     place = tmp_path_factory.mktemp("attack") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-        workflows.unlearn(experiment, out=place, console=QUIET)
-        page = workflows.attack(place, console=QUIET, relearn_on=("forget", "retain"), **FAST)
+    workflows.unlearn(experiment, out=place, console=QUIET)
+    page = workflows.attack(place, console=QUIET, relearn_on=("forget", "retain"), **FAST)
     return place, page
 
 

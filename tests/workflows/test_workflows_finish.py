@@ -22,10 +22,8 @@ WORDS = ("eval.gold=false", "unlearn.learning_rate=0.003", "method.name=task_vec
 
 
 def run(folder, overrides, *words):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-        experiment = load_config("toy", *overrides, *WORDS, *words)
-        return workflows.unlearn(experiment, out=folder, console=Console(quiet=True)), experiment
+    experiment = load_config("toy", *overrides, *WORDS, *words)
+    return workflows.unlearn(experiment, out=folder, console=Console(quiet=True)), experiment
 
 
 @pytest.fixture(scope="module")

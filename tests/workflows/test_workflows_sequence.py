@@ -43,7 +43,6 @@ def served(muse, tmp_path_factory):
     """The folder of two requests, stopped in the second one and resumed."""
     folder = tmp_path_factory.mktemp("served") / "turns"
     patch = pytest.MonkeyPatch()
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
     # Answers of 128 tokens would be most of what is compiled.
     short = tuple(replace(p, new_tokens=min(p.new_tokens, 4)) for p in benchmark.PANELS)
     patch.setattr(benchmark, "PANELS", short)

@@ -92,7 +92,6 @@ def swept(tmp_path_factory, overrides):
     """A sweep of two rates on the toy, stopped in the second run and gone on with."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     patch = pytest.MonkeyPatch()
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
     stages, calls = importlib.import_module("unilogit_jax.workflows.unlearn"), []
     unlearn_stage, train_stage = stages.unlearn_stage, stages.train_stage
 

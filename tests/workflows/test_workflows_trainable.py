@@ -23,12 +23,8 @@ def made(tmp_path_factory, overrides):
     rest = ("unlearn.learning_rate=1e-6", "model.param_dtype=bfloat16")
     console = Console(quiet=True)
     experiment = load_config("toy", *settings, *rest)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-        run = workflows.unlearn(
-            experiment, out=tmp_path_factory.mktemp("runs") / "run", console=console
-        )
-    return run, console
+    place = tmp_path_factory.mktemp("runs") / "run"
+    return workflows.unlearn(experiment, out=place, console=console), console
 
 
 def weights(run: RunFolder, stage: str, **options):

@@ -47,11 +47,9 @@ def run(tmp_path_factory, overrides):
     """A run whose method made a reinforced model of adapters, and a rival that distils it."""
     words = ("eval.gold=false", "unlearn.learning_rate=0.03", "method.name=whp")
     lora = "lora={rank: 2, targets: [q_proj, v_proj]}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-        experiment = load_config("toy", *overrides, *words, lora)
-        folder = tmp_path_factory.mktemp("runs") / "run"
-        return workflows.unlearn(experiment, out=folder, console=Console(quiet=True)).path
+    experiment = load_config("toy", *overrides, *words, lora)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return workflows.unlearn(experiment, out=folder, console=Console(quiet=True)).path
 
 
 def numbers(folder, column):
