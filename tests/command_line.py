@@ -53,8 +53,8 @@ def start(*words, devices=8, cwd=None, **variables):
 
 
 @contextmanager
-def two_hosts(*words, cwds=(None, None)):
-    """Two processes of one `unilogit unlearn WORDS`, four CPU devices each, killed at the end."""
+def two_hosts(*words, verb="unlearn", cwds=(None, None)):
+    """Two processes of one `unilogit VERB WORDS`, four CPU devices each, killed at the end."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -66,7 +66,7 @@ def two_hosts(*words, cwds=(None, None)):
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(number),
             }
-            processes.append(start("unlearn", *words, devices=4, cwd=cwd, **variables))
+            processes.append(start(verb, *words, devices=4, cwd=cwd, **variables))
         yield processes
     finally:
         for process in processes:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs on several hosts, as real processes that share this machine: four CPU devices each."""
 
+import json
 import shutil
 import signal
 import sys
@@ -37,7 +38,15 @@ def nodes(tmp_path):
     return folders
 
 
-def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of one process."""
+    place = tmp_path_factory.mktemp("whole") / "run"
+    experiment = load_config("toy", *SETTINGS)
+    return workflows.unlearn(experiment, out=place, console=Console(quiet=True)).path
+
+
+def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, whole, tmp_path):
     run = tmp_path / "run"
     processes = two("toy", *SETTINGS, "--out", str(run))
     wait_for(run / "metrics.jsonl", "unlearn", 6, *processes)
@@ -50,9 +59,6 @@ def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, t
 
     resumed = start("unlearn", "--resume", str(run))
     (message,) = ends([resumed], 0)
-    whole = workflows.unlearn(
-        load_config("toy", *SETTINGS), out=tmp_path / "whole", console=Console(quiet=True)
-    ).path
     assert len(lines(run)) == len(lines(whole)) == 12 + 24, message
     for mine, wanted in zip(lines(run), lines(whole), strict=True):
         assert mine.pop("stage") == wanted.pop("stage")
@@ -62,6 +68,21 @@ def test_a_run_of_two_hosts_that_is_killed_goes_on_on_one_to_the_same_end(two, t
         weights(run),
         weights(whole),
     )
+
+
+def test_attacks_by_two_hosts_find_what_one_finds(two, whole, tmp_path):
+    words = ("--only", "relearn", "sample", "lens", "--rows", "8", "--updates", "2")
+    more = ("--samples", "2", "--out", str(tmp_path / "two.json"))
+    ends(two(str(whole), *words, *more, verb="attack"), 0)
+    strong = {"rows": 8, "updates": 2, "samples": 2, "only": ["relearn", "sample", "lens"]}
+    alone = workflows.attack(
+        whole, out=tmp_path / "one.json", console=Console(quiet=True), **strong
+    )
+    page = json.loads((tmp_path / "two.json").read_text())
+    assert [row["attack"] for row in page["rows"]] == ["relearn"] * 4 + ["sample"] * 2 + ["lens"]
+    for mine, wanted in zip(page["rows"], alone["rows"], strict=True):
+        assert mine.pop("values") == pytest.approx(wanted["values"], rel=1e-5), mine
+        assert mine.items() <= wanted.items()
 
 
 def test_a_signal_to_one_host_makes_all_save_one_update_and_leave(two, tmp_path):

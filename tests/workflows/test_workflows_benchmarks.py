@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MUSE, RWKU and WMDP from their files through a whole run: what is in its table and its logs."""
+"""MUSE, RWKU and WMDP from their files through a whole run: its table, its logs, its attacks."""
 
 import json
 
@@ -22,6 +22,12 @@ WANTED = {
 """Numbers that a run has."""
 ASKED = {"muse": "Who resigned?", "rwku": "Vela Dorn was born in", "wmdp": None}
 """Of a question that its report shows."""
+ATTACKED = {
+    "muse": {"quantize", "prompts", "sample", "lens"},
+    "rwku": {"relearn", "quantize", "prompts", "sample", "lens"},
+    "wmdp": {"quantize"},
+}
+"""What can be tried: relearning needs a second row to forget, most others a question."""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,9 @@ ASKED = {"muse": "Who resigned?", "rwku": "Vela Dorn was born in", "wmdp": None}
         ("wmdp", write_wmdp, 'forget: "bio,cyber", retain: wikitext'),
     ],
 )
-def test_a_run_measures_every_panel_before_and_after(name, write, data, tmp_path, capsys):
+def test_a_run_measures_every_panel_before_and_after_and_is_attacked(
+    name, write, data, tmp_path, capsys
+):
     folder = tmp_path / "files"
     folder.mkdir()
     write(folder)
@@ -48,6 +56,13 @@ def test_a_run_measures_every_panel_before_and_after(name, write, data, tmp_path
     assert question is None or question in shown
     items = json.loads((run / "eval" / "after.json").read_text())["items"]
     assert len(items) >= len(WANTED[name])
+
+    assert main(["attack", str(run), "--updates", "2", "--samples", "2"]) == 0
+    page = json.loads((run / "attack.json").read_text())
+    assert {row["attack"] for row in page["rows"]} == ATTACKED[name]
+    assert all(list(row["values"]) == ["before", "after"] for row in page["rows"])
+    told = "relearn is left out. --rows 1: every forget row has an answer that is taught"
+    assert (told in capsys.readouterr().out) == (name != "rwku")
 
 
 def test_own_rows_that_no_model_has_seen_are_told_from_those_to_forget(tmp_path):

@@ -60,8 +60,7 @@ def relearn(bench: Bench) -> Found:
     """
     rows: list[Row] = []
     curves: list[Curve] = []
-    for source in bench.options.relearn_on:
-        lesson = _lesson(bench, source)
+    for lesson in [_lesson(bench, source) for source in bench.options.relearn_on]:
         teach, found = _Course(bench, lesson), {}
         for column, params in bench.columns.items():
             label = f"relearning {column} from {lesson.words}"

@@ -52,7 +52,8 @@ def attack(
       "curves", with "lines" by column; "settings" by attack.
 
     Raises:
-      UnilogitError: there is no such attack, the run is not finished, or its data are gone.
+      UnilogitError: there is no such attack, the run is not finished, or its data are gone; or one
+        that `only` names cannot be made. Without names it is left out with a warning.
 
     """
     console = make_console() if console is None else console
@@ -71,7 +72,13 @@ def attack(
         bench = _bench(folder, experiment, asked, console)
         for name in due:
             console.title(name)
-            found = ATTACKS[name].run(bench)
+            try:
+                found = ATTACKS[name].run(bench)
+            except ConfigError as error:  # of these data; the others may find something
+                if name in only:
+                    raise
+                console.warn(f"{name} is left out. {error}")
+                continue
             if found.rows:
                 page = enter(page, name, found, wanted[name])
                 by_first(lambda page=page: write_json(file, page))
