@@ -73,13 +73,14 @@ def main() -> int:
     )
     parser.add_argument("--models", choices=["all", "gold2"], help="make only these")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all runs")
-    parser.add_argument("--table", action="store_true", help="print the table and end")
+    parser.add_argument("--table", action="store_true", help="print the tables and end")
     parser.add_argument("--plot", type=Path, help="draw the front and end")
     options = parser.parse_args()
     if options.plot:
         draw(read(options.results), options.plot)
     elif options.table:
-        print(table(read(options.results)))
+        known = read(options.results)
+        print(table(known), excesses(known), sep="\n\n")
     else:
         if options.data is None or options.work is None:
             parser.error("--data and --work are needed to run anything")
@@ -138,15 +139,40 @@ def table(known: list[dict[str, Any]]) -> str:
     """Means and standard deviations of stage 2 where there are some, else stage 1's choice."""
     shown = []
     for name in dict.fromkeys(x["name"] for x in known):
-        setting = " ".join(best(known, name)) if name in METHODS else ""
-        both = [x for x in known if x["name"] == name and x["setting"] == setting]
+        both = chosen_runs(known, name)
         own = [x for x in both if x["seed"] in SEEDS[2]] or both
         cells = [cell([x[key] for x in own if key in x]) for key in SHOWN]
         setting = own[0]["setting"].replace("method.", "").replace("unlearn.", "")
-        shown.append((own[0].get("kl", 0.0), [name, setting, *cells]))
-    heads = ["method", "setting", *SHOWN]
-    rows = [heads, ["---"] * len(heads), *(row for _, row in sorted(shown))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        shown.append((np.mean([x.get("kl", 0.0) for x in own]), [name, setting, *cells]))
+    return markdown(["method", "setting", *SHOWN], [row for _, row in sorted(shown)])
+
+
+def excesses(known: list[dict[str, Any]]) -> str:
+    """KL above that of two gold models, and what is kept of start's, seed by seed."""
+    runs = {name: chosen_runs(known, name) for name in ("start", "floor", *METHODS)}
+    at = {name: {x["seed"]: x for x in own} for name, own in runs.items()}
+    seeds = sorted(at["floor"])
+    rows = []
+    for name in ("start", *METHODS):
+        own = [seed for seed in seeds if seed in at[name]]
+        above = [at[name][seed]["kl"] - at["floor"][seed]["kl"] for seed in own]
+        kept = [at[name][seed]["kept"] / at["start"][seed]["kept"] for seed in own]
+        new = [x for seed, x in zip(own, above, strict=True) if seed in SEEDS[2]]
+        row = [name, *(f"{x:.2f}" for x in above), cell(new), " ".join(f"{x:.0%}" for x in kept)]
+        rows.append((np.mean(above), row))
+    heads = ["above the floor", *(f"seed {seed}" for seed in seeds), "stage 2", "kept of start"]
+    return markdown(heads, [row for _, row in sorted(rows)])
+
+
+def chosen_runs(known: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Those of a model, or of a method in its chosen setting."""
+    setting = " ".join(best(known, name)) if name in METHODS else ""
+    return [x for x in known if x["name"] == name and x["setting"] == setting]
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(values: list[float]) -> str:
