@@ -44,7 +44,7 @@ def coarse_weights(bench: Bench) -> Found:
     for name, rounding in ROUNDINGS.items():
         with bench.console.stage(f"rounding to {rounding.title}") as progress:
             change = partial(quantize, bench.prepared.model, name=name)
-            found = bench.measured(bench.task, change, progress=progress.items)
+            found = bench.measured(bench.usual, change, progress=progress.items)
             rows += rows_of("quantize", rounding.title, found, names)
     return Found(rows)
 
@@ -64,8 +64,9 @@ def paraphrase(bench: Bench) -> Found:
     rows = []
     for setting, asked in (("in the words of training", trained), ("in other words", probes)):
         with bench.console.stage(f"asking {setting}") as progress:
-            task = question_task(bench.prepared.task, asked, retain=False)
-            rows += rows_of("paraphrase", setting, bench.measured(task, progress=progress.items))
+            evaluator = bench.evaluator(question_task(bench.prepared.task, asked, retain=False))
+            found = bench.measured(evaluator, progress=progress.items)
+            rows += rows_of("paraphrase", setting, found)
     return Found(rows)
 
 
@@ -97,8 +98,8 @@ def prompts(bench: Bench) -> Found:
             continue
         with bench.console.stage(f"asking with {setting}") as progress:
             shots = f", {len(probes[0].shots)} shown" if setting == "few-shot" else ""
-            task = question_task(bench.prepared.task, probes, retain=False)
-            found = bench.measured(task, progress=progress.items)
+            evaluator = bench.evaluator(question_task(bench.prepared.task, probes, retain=False))
+            found = bench.measured(evaluator, progress=progress.items)
             rows += rows_of("prompts", setting + shots, found)
     with bench.console.stage("beginning the answers") as progress:
         rows += _begun(bench, progress.items)

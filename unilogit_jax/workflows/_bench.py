@@ -80,10 +80,15 @@ class Bench:
         return question_task(task, self.forget, retain=True) if self.forget else task
 
     @cached_property
+    def usual(self) -> Evaluator:
+        """Measures that task; compiled once for all that ask in the same words."""
+        return self.evaluator(self.task)
+
+    @cached_property
     def plain(self) -> Numbers:
         """What the models say without any attack."""
         with self.console.stage("asking as it is") as progress:
-            return self.measured(self.task, progress=progress.items)
+            return self.measured(self.usual, progress=progress.items)
 
     def some(self, items: Iterable[Any]) -> tuple[Any, ...]:
         """The first of them, `eval.max_items` at most."""
@@ -101,10 +106,13 @@ class Bench:
         return replace(self.prepared, task=task, experiment=experiment).evaluator
 
     def measured(
-        self, task: Task, change: Callable[[Any], Any] = lambda params: params, *, progress: Items
+        self,
+        evaluator: Evaluator,
+        change: Callable[[Any], Any] = lambda params: params,
+        *,
+        progress: Items,
     ) -> Numbers:
         """The numbers of every column, whose weights are changed first."""
-        evaluator = self.evaluator(task)
         return {
             column: summarize(evaluator(change(params), progress=progress))
             for column, params in self.columns.items()
