@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -72,7 +72,7 @@ def param_shapes(model: Decoder) -> Params:
       {'kernel': ShapeDtypeStruct(shape=(16, 8), dtype=float32)}
 
     """
-    return jax.eval_shape(partial(_values, model), jax.random.key(0))
+    return _unbox(_outline(model), lambda box: box.value)
 
 
 def logical_axes(model: Decoder) -> Params:
@@ -83,8 +83,7 @@ def logical_axes(model: Decoder) -> Params:
       {'kernel': ('vocab', 'embed')}
 
     """
-    boxed = jax.eval_shape(partial(_boxed, model), jax.random.key(0))
-    return _unbox(boxed, lambda box: box.names)
+    return _unbox(_outline(model), lambda box: box.names)
 
 
 def param_shardings(model: Decoder, mesh: Mesh) -> Params:
@@ -155,6 +154,12 @@ def layer_fn(model: Decoder, layer: int) -> Callable[[Params, Batch], ModelOutpu
     `model.layers[layer]`. `to_layer` says what is refused.
     """
     return apply_fn(to_layer(model, layer))
+
+
+@lru_cache(maxsize=64)
+def _outline(model: Decoder) -> Any:
+    """Shapes with the names of their axes. A start asks a dozen times, and each is a whole trace."""
+    return jax.eval_shape(partial(_boxed, model), jax.random.key(0))
 
 
 def _boxed(model: Decoder, key: jax.Array) -> Any:
