@@ -75,6 +75,14 @@ class Batch:
     """Number of examples, padding segment 0 included: a static size for segment sums."""
 
 
+def head_precision(hidden: Array) -> Literal["highest"] | None:
+    """How a head multiplies: float32 exactly, even where the backend would round to bfloat16 first.
+
+    So generation and the scored pass see the same logits. None is the backend's own way.
+    """
+    return "highest" if hidden.dtype == jnp.float32 else None
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -104,7 +112,8 @@ class Head:
         """
         spec = "...d,vd->...v" if self.layout == "vd" else "...d,dv->...v"
         kernel = self.kernel.astype(hidden.dtype)
-        z = jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+        exact = head_precision(hidden)
+        z = jnp.einsum(spec, hidden, kernel, precision=exact, preferred_element_type=jnp.float32)
         if self.bias is not None:
             z = z + self.bias.astype(jnp.float32).reshape(*(1,) * (z.ndim - 1), -1)
         if self.softcap is not None:

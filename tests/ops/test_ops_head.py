@@ -56,6 +56,16 @@ def test_log_odds_and_hits_equal_float64_for_every_kind_of_head(rng):
         np.testing.assert_array_equal(stats.hit, hit, err_msg=name)
 
 
+@pytest.mark.parametrize(("dtype", "exact"), [("float32", True), ("bfloat16", False)])
+def test_float32_is_multiplied_exactly_with_the_logits_and_without_them(dtype, exact):
+    hidden, kernel = jnp.ones((2, 4), dtype), jnp.ones((8, 4), dtype)
+    labels, weights = jnp.zeros(2, jnp.int32), jnp.ones(2)
+    with jax.default_matmul_precision("default"):
+        whole = jax.jit(Head(kernel=kernel).logits).lower(hidden)
+        fused = jax.jit(label_log_odds).lower(hidden, kernel, labels, weights)
+    assert ["HIGHEST" in program.as_text() for program in (whole, fused)] == [exact] * 2
+
+
 def test_of_equal_maxima_the_first_is_the_hit():
     hidden, kernel = jnp.ones((4, 1)), jnp.array([[0.0], [2.0], [2.0]])
     stats = with_hits(hidden, kernel, jnp.array([0, 1, 2, -100]), jnp.ones(4))

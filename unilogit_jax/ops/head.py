@@ -14,7 +14,7 @@ from unilogit_jax.ops.fused import Arrays, How, loss_of, parts_of, split_head
 from unilogit_jax.ops.labels import Groups, LabelTask
 from unilogit_jax.ops.spread import HeadSharding
 from unilogit_jax.ops.sweeps import EXTRAS, FAR, Sums
-from unilogit_jax.types import IGNORE, Head
+from unilogit_jax.types import IGNORE, Head, head_precision
 
 
 # Unchecked at run time: JAX rebuilds the record around shapes and shardings too.
@@ -191,7 +191,7 @@ def prepare(
 ) -> tuple[How, Arrays]:
     """What every entry does with its arguments."""
     if precision == "auto":
-        precision = "highest" if hidden.dtype == jnp.float32 else None
+        precision = head_precision(hidden)
     form, own = split_head(hidden, head)
     labels = labels.astype(jnp.int32)
     valid = (labels >= 0) & (labels < form.vocab_size)
