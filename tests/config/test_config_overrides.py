@@ -61,6 +61,12 @@ def test_swapping_the_method_drops_what_the_new_one_does_not_know_and_says_so(or
     )
 
 
+def test_swapping_a_method_of_which_the_file_says_nothing_more_notes_nothing(write):
+    path = write(MINIMAL + "method: {name: unilogit}\n")
+    loaded = read_config(path, "method.name=altpo")
+    assert loaded.experiment.method == METHODS["altpo"]() and loaded.notes == ()
+
+
 def test_keeping_the_method_drops_nothing_and_notes_nothing():
     loaded = read_config("toy", "method.name=unilogit", "method.tau=0.1")
     assert loaded.experiment.method.tau == 0.1 and loaded.notes == ()

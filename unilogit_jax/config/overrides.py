@@ -85,7 +85,7 @@ def _set(tree: dict[str, Any], path: KeyPath, value: Any, applied: Applied) -> N
 
 
 def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
-    """Drops keys of the file's method that the new one does not share; returns a note.
+    """Drops keys of the file's method that the new one does not share; returns a note of it, if any.
 
     A key of both whose defaults differ means another thing to each: the number is not kept either.
     """
@@ -109,10 +109,9 @@ def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
     ]
     for key in dropped:
         del method[key]
-    note = f"method {old} -> {new}"
-    note += f"; dropped {', '.join(dropped)}" if dropped else ""
-    note += f"; kept from the file: {', '.join(kept)}" if kept else ""
-    return [note]
+    said = [f"dropped {', '.join(dropped)}"] if dropped else []
+    said += [f"kept from the file: {', '.join(kept)}"] if kept else []
+    return ["; ".join([f"method {old} -> {new}", *said])] if said else []
 
 
 def _defaults(method: type) -> dict[str, Any]:
