@@ -46,6 +46,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3000, help="updates of unlearning")
     parser.add_argument("--seed", type=int, default=0, help="of signals and moments")
     options = parser.parse_args()
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would our processes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = (*SETTINGS, f"unlearn.steps={options.steps}")
     calm, disturbed = options.folder / "calm", options.folder / "disturbed"
     began = time.monotonic()
