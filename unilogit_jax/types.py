@@ -75,10 +75,15 @@ class Batch:
     """Number of examples, padding segment 0 included: a static size for segment sums."""
 
 
-def head_precision(hidden: Array) -> Literal["highest"] | None:
+def head_precision(hidden: Float[Array, "*T D"]) -> Literal["highest"] | None:
     """How a head multiplies: float32 exactly, even where the backend would round to bfloat16 first.
 
     So generation and the scored pass see the same logits. None is the backend's own way.
+
+    Example:
+      >>> head_precision(jnp.ones((3, 2))), head_precision(jnp.ones((3, 2), jnp.bfloat16))
+      ('highest', None)
+
     """
     return "highest" if hidden.dtype == jnp.float32 else None
 

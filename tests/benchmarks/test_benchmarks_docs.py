@@ -9,7 +9,6 @@ import unilogit_jax
 from unilogit_jax import workflows
 from unilogit_jax.benchmarks import BENCHMARKS
 from unilogit_jax.config import load_config
-from unilogit_jax.data import Source
 from unilogit_jax.run import Console
 
 PAGE = Path(unilogit_jax.__file__).parents[1] / "docs" / "benchmarks-more.md"
@@ -38,12 +37,9 @@ def test_the_loader_of_the_page_goes_through_a_run(monkeypatch, tmp_path):
     ]
     (tmp_path / "quiz.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
-    def quiz(source):
-        return written["load_quiz"](Source(dir=str(tmp_path), forget="rivers"))
-
     # In the place of one whose name the configuration knows.
-    monkeypatch.setitem(BENCHMARKS, "toy", quiz)
-    experiment = load_config("toy", *SMALL)
+    monkeypatch.setitem(BENCHMARKS, "toy", written["load_quiz"])
+    experiment = load_config("toy", *SMALL, f"data.dir={tmp_path}")
     run = workflows.unlearn(experiment, out=tmp_path / "run", console=Console(quiet=True))
     found = json.loads((run.path / "eval" / "after.json").read_text())
     assert [item["group"] for item in found["items"]] == ["forget"] * 3 + ["retain"] * 6

@@ -85,7 +85,7 @@ def _set(tree: dict[str, Any], path: KeyPath, value: Any, applied: Applied) -> N
 
 
 def _swap_method(tree: dict[str, Any], new: Any, given: set[str]) -> list[str]:
-    """Drops keys of the file's method that the new one does not share; returns a note of it, if any.
+    """Drops keys of the file's method that the new one does not share; returns a note, if any.
 
     A key of both whose defaults differ means another thing to each: the number is not kept either.
     """

@@ -72,7 +72,7 @@ def param_shapes(model: Decoder) -> Params:
       {'kernel': ShapeDtypeStruct(shape=(16, 8), dtype=float32)}
 
     """
-    return _unbox(_outline(model), lambda box: box.value)
+    return _unbox(_outline(model.config), lambda box: box.value)
 
 
 def logical_axes(model: Decoder) -> Params:
@@ -83,7 +83,7 @@ def logical_axes(model: Decoder) -> Params:
       {'kernel': ('vocab', 'embed')}
 
     """
-    return _unbox(_outline(model), lambda box: box.names)
+    return _unbox(_outline(model.config), lambda box: box.names)
 
 
 def param_shardings(model: Decoder, mesh: Mesh) -> Params:
@@ -157,9 +157,9 @@ def layer_fn(model: Decoder, layer: int) -> Callable[[Params, Batch], ModelOutpu
 
 
 @lru_cache(maxsize=64)
-def _outline(model: Decoder) -> Any:
-    """Shapes with the names of their axes. A start asks a dozen times, and each is a whole trace."""
-    return jax.eval_shape(partial(_boxed, model), jax.random.key(0))
+def _outline(config: DecoderConfig) -> Any:
+    """Shapes and the names of their axes; kept, for a start asks often and each is a trace."""
+    return jax.eval_shape(partial(_boxed, Decoder(config)), jax.random.key(0))
 
 
 def _boxed(model: Decoder, key: jax.Array) -> Any:

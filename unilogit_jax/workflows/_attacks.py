@@ -27,7 +27,6 @@ from unilogit_jax.evaluation.robustness import (
     make_lens,
     other_words,
     quantize,
-    question_task,
     shown_before,
 )
 from unilogit_jax.types import Items
@@ -64,8 +63,7 @@ def paraphrase(bench: Bench) -> Found:
     rows = []
     for setting, asked in (("in the words of training", trained), ("in other words", probes)):
         with bench.console.stage(f"asking {setting}") as progress:
-            evaluator = bench.evaluator(question_task(bench.prepared.task, asked, retain=False))
-            found = bench.measured(evaluator, progress=progress.items)
+            found = bench.measured(bench.asking(asked), progress=progress.items)
             rows += rows_of("paraphrase", setting, found)
     return Found(rows)
 
@@ -98,8 +96,7 @@ def prompts(bench: Bench) -> Found:
             continue
         with bench.console.stage(f"asking with {setting}") as progress:
             shots = f", {len(probes[0].shots)} shown" if setting == "few-shot" else ""
-            evaluator = bench.evaluator(question_task(bench.prepared.task, probes, retain=False))
-            found = bench.measured(evaluator, progress=progress.items)
+            found = bench.measured(bench.asking(probes), progress=progress.items)
             rows += rows_of("prompts", setting + shots, found)
     with bench.console.stage("beginning the answers") as progress:
         rows += _begun(bench, progress.items)
@@ -112,7 +109,7 @@ def sample(bench: Bench) -> Found:
         bench.console.line("sample: this benchmark asks no questions about the rows to forget.")
         return Found()
     options, count = bench.options, bench.options.samples
-    evaluator = bench.evaluator(question_task(bench.prepared.task, bench.asked, retain=False))
+    evaluator = bench.asking(bench.asked)
     drawn = [bench.prompt(probe) for probe in bench.asked for _ in range(count)]
     how = {"temperature": options.temperature, "seed": options.seed}
     shares = {}
@@ -214,8 +211,7 @@ def _other_words(bench: Bench) -> tuple[Probe, ...]:
 def _begun(bench: Bench, progress: Items) -> list[Row]:
     """The first tokens of the true answer are given; how likely the rest is, and what comes."""
     given = begun(bench.encoded(bench.asked))
-    task = question_task(bench.prepared.task, bench.asked, retain=False)
-    evaluator = bench.evaluator(task)
+    evaluator = bench.asking(bench.asked)
     rests = bench.prepared.tokenizer.batch_decode(given.rests, skip_special_tokens=True)
     found = {}
     for column, params in bench.columns.items():

@@ -105,6 +105,10 @@ class Bench:
         )
         return replace(self.prepared, task=task, experiment=experiment).evaluator
 
+    def asking(self, probes: Sequence[Probe]) -> Evaluator:
+        """Measures these questions alone."""
+        return self.evaluator(question_task(self.prepared.task, probes, retain=False))
+
     def measured(
         self,
         evaluator: Evaluator,

@@ -2,7 +2,7 @@
 """Weights rounded to eight or four bits and back, as inference in few bits reads them."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -151,23 +151,17 @@ def quantize(model: models.Decoder, params: Any, name: str) -> Any:
     def read_back(kernel: Array, inputs: int) -> Array:
         if not inputs:
             return kernel
-        return _program(name, inputs, kernel.sharding)(kernel)
+        run = jax.jit(_kernel, static_argnames=("inputs", "name"), out_shardings=kernel.sharding)
+        return run(kernel, inputs=inputs, name=name)
 
     return {**params, "layers": jax.tree.map(read_back, params["layers"], paths)}
 
 
-@lru_cache(maxsize=64)
-def _program(name: str, inputs: int, sharding: jax.sharding.Sharding) -> Callable[[Array], Array]:
-    """The same object for the same question, so that the models of a run share what is compiled."""
-    run = partial(_kernel, inputs=inputs, run=ROUNDINGS[name].run)
-    return jax.jit(run, out_shardings=sharding)
-
-
-def _kernel(kernel: Array, *, inputs: int, run: Callable[[Array], Array]) -> Array:
+def _kernel(kernel: Array, *, inputs: int, name: str) -> Array:
     """A stack of kernels [layers, *inputs, *outputs]: output channels are put first."""
     rows = int(np.prod(kernel.shape[1 : 1 + inputs]))
     flat = kernel.astype(jnp.float32).reshape(kernel.shape[0], rows, -1)
-    back = run(flat.swapaxes(1, 2)).swapaxes(1, 2)
+    back = ROUNDINGS[name].run(flat.swapaxes(1, 2)).swapaxes(1, 2)
     return back.reshape(kernel.shape).astype(kernel.dtype)
 
 
